@@ -1,0 +1,10 @@
+# fovea_add_test(name sources...): a GoogleTest program that sees the repository's own headers.
+function(fovea_add_test name)
+  find_package(GTest REQUIRED)
+  add_executable(${name} ${ARGN})
+  target_include_directories(${name} PRIVATE ${PROJECT_SOURCE_DIR} ${PROJECT_BINARY_DIR})
+  target_link_libraries(${name} PRIVATE fovea GTest::gtest GTest::gtest_main fmt::fmt)
+  target_compile_definitions(${name} PRIVATE FOVEA_SOURCE_DIR="${PROJECT_SOURCE_DIR}")
+  fovea_warnings(${name})
+  add_test(NAME ${name} COMMAND ${name})
+endfunction()

@@ -1,0 +1,72 @@
+// Plan: a handle with fixed buffers that says who does what in a step. PlanView: the same as a value, for printing and tests.
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <span>
+#include <string>
+#include <vector>
+
+#include "fovea/variant.h"
+
+namespace fovea {
+
+struct Stream {
+  void* handle = nullptr;  // CUstream on cuda; ignored on cpu, where every call has finished when it returns
+};
+
+/// How work is cut and spread.
+enum class Policy : std::uint8_t {
+  throughput,       // balance the batch over all workers
+  batch_invariant,  // a request's output bits depend on that request alone: one kernel configuration, split length fixed by the spec
+  fixed_split,      // split KV every PrepareOptions::fixed_split tokens, no more and no less
+};
+
+/// One mask planned for: the values of the variant's mask, or `any`: plan the whole KV, give the mask at run().
+struct MaskValues {
+  Values values;
+  bool any = false;
+};
+
+struct PlanArgs {
+  std::span<const MaskValues> masks;  // empty: one group with the mask's default values
+};
+
+/// One piece of work, as a value. Rows are packed rows (query token x query head of the kv head) of the group; columns are tokens.
+struct PlannedWork {
+  std::int32_t worker, format, row_group, kv_head;
+  std::int32_t row_begin, row_end, col_begin, col_end;
+  std::int32_t partial_slot;  // -1: finalises its rows
+};
+
+/// Everything a plan says, for one mask group.
+struct PlanView {
+  std::int32_t num_workers = 0;
+  std::int32_t num_requests = 0;
+  std::int32_t num_row_groups = 0;
+  std::int32_t num_partial_slots = 0;  // used
+  std::int32_t max_partial_slots = 0;  // available
+  std::int32_t num_merges = 0;
+  std::vector<PlannedWork> work;       // in worker order; of list form in list order (worker -1: taken by ticket)
+  std::vector<std::uint64_t> worker_cost;  // 1/16 tiles; ranges alone
+  std::string to_string() const;       // a table; golden-tested
+};
+
+/// Handle to the buffers of one plan. Cheap to copy (copies share the buffers); used by one thread at a time.
+class Plan {
+ public:
+  Plan() = default;
+  bool planned() const;                     // plan() has succeeded at least once
+  std::uint64_t generation() const;         // counts successful plan() calls
+  std::int64_t workspace_bytes() const;     // partial states, row groups and work lists together
+  PlanView view(std::int32_t mask_group = 0) const;
+
+  struct Impl;
+  explicit Plan(std::shared_ptr<Impl> impl) : impl_(std::move(impl)) {}
+  Impl* impl() const { return impl_.get(); }
+
+ private:
+  std::shared_ptr<Impl> impl_;
+};
+
+}  // namespace fovea

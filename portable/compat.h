@@ -1,0 +1,41 @@
+// The only file here that asks which compiler is reading: a host compiler (the library, the CPU's run-time compiler) or NVRTC.
+// Everything in portable/ and variants/ is C++20 without the standard library.
+#pragma once
+
+#if defined(__CUDACC_RTC__)
+using int8_t = signed char;
+using uint8_t = unsigned char;
+using int16_t = short;
+using uint16_t = unsigned short;
+using int32_t = int;
+using uint32_t = unsigned int;
+using int64_t = long long;
+using uint64_t = unsigned long long;
+#define FOVEA_FN __device__ __host__ __forceinline__
+#define FOVEA_OFFSETOF(type, field) static_cast<uint32_t>(__INTADDR__(&(((type*)0)->field)))
+#else
+#include <stddef.h>
+#include <stdint.h>
+#define FOVEA_FN inline __attribute__((always_inline))
+#define FOVEA_OFFSETOF(type, field) static_cast<uint32_t>(__builtin_offsetof(type, field))
+#endif
+
+#define FOVEA_RESTRICT __restrict__
+
+namespace fovea {
+
+template <class T>
+FOVEA_FN constexpr T min_(T a, T b) {
+  return b < a ? b : a;
+}
+template <class T>
+FOVEA_FN constexpr T max_(T a, T b) {
+  return a < b ? b : a;
+}
+/// ceil(a / b) for a >= 0, b > 0.
+template <class T>
+FOVEA_FN constexpr T ceil_div(T a, T b) {
+  return (a + b - 1) / b;
+}
+
+}  // namespace fovea

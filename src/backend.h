@@ -1,0 +1,113 @@
+// What a backend provides: the only door from the core to a device.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <memory>
+#include <span>
+#include <string>
+#include <vector>
+
+#include "fovea/engine.h"
+#include "portable/batch_view.h"
+#include "portable/config.h"
+#include "portable/fields.h"
+#include "portable/params.h"
+
+namespace fovea {
+
+/// A problem as selection sees it: checked spec and limits with every default resolved.
+struct Problem {
+  AttentionSpec spec;
+  Limits limits;
+  PrepareOptions options;
+  std::int32_t group_size = 1;
+  bool composed() const { return spec.formats.size() > 1; }
+};
+
+/// What a variant looks like from outside, wherever it was compiled.
+struct VariantInfo {
+  std::string name;                    // "causal+soft_cap"
+  std::vector<std::string> parts;      // "causal", "soft_cap"
+  FieldList mask_fields;
+  FieldList param_fields;
+  bool use_softmax = true;
+  bool has_extra_logit = false;
+  KvRange (*range_of)(const void* mask) = nullptr;  // V::Mask::range()
+  void (*init_mask)(void* mask) = nullptr;          // default values
+  void (*init_params)(void* params) = nullptr;
+};
+
+/// Configurations chosen for a problem, sorted by tile_q, and the kernel's name.
+struct Choice {
+  std::string kernel;
+  std::vector<KernelConfig> configs;   // 1..kMaxKernelConfigs
+  std::int32_t num_workers = 0;
+  std::string reason;                  // for explain()
+};
+
+/// A kernel's answer to a problem: a choice, or why not.
+struct Candidate {
+  std::string kernel;
+  std::string refusal;                 // empty: accepted
+  std::uint64_t cost = 0;              // lower wins
+  Choice choice;
+};
+
+/// Compiled code and scratch for one prepared attention.
+class Module {
+ public:
+  virtual ~Module() = default;
+  /// Launches every schedule of `params`, then merges. Called from several threads with different plans.
+  virtual void run(const KernelParams& params, Stream stream) const = 0;
+};
+
+/// Arguments of append_kv after checking. Scales are written for KvQuant::token.
+struct AppendParams {
+  QView k, v;                          // new tokens [tokens, num_kv_heads, head_dim]
+  KvView cache;
+  KvQuant quant;
+  std::int32_t num_tokens, num_kv_heads, head_dim_qk, head_dim_vo;
+  const void* slots;                   // i32 or i64 [num_tokens]; null: by request
+  bool slots_64;
+  const std::int32_t* append_indptr;   // by request
+  std::int32_t num_requests;
+  FormatView tables;
+  const std::int32_t* table;
+};
+
+inline constexpr int kMaxStates = 64;
+
+/// merge_states() after checking.
+struct MergeStatesParams {
+  struct In {
+    QView o;
+    const float* lse;
+    std::int64_t lse_token_stride, lse_head_stride;
+  };
+  In states[kMaxStates];
+  std::int32_t num_states;
+  OutView out;
+  std::int32_t num_tokens, num_heads, head_dim;
+};
+
+class Backend {
+ public:
+  virtual ~Backend() = default;
+  virtual std::string name() const = 0;
+  virtual Device device() const = 0;
+  virtual std::string describe() const = 0;
+  virtual bool host_accessible() const = 0;             // device memory is host memory: plans are written in place
+  virtual const VariantInfo& variant(const Variant& variant) const = 0;  // throws InvalidArgument with the known names
+  virtual std::vector<Candidate> candidates(const Problem& problem) const = 0;  // every kernel, with its refusal
+  virtual std::unique_ptr<Module> load(const Problem& problem, const Choice& choice) const = 0;
+  virtual void* allocate(std::size_t bytes) const = 0;  // 64-byte aligned; throws DeviceFailed
+  virtual void free(void* memory) const noexcept = 0;
+  virtual void merge_states(const MergeStatesParams& params, Stream stream) const = 0;
+  virtual void append_kv(const AppendParams& params, Stream stream) const = 0;
+};
+
+/// The explicit list (src/backends.cc). Throws InvalidArgument with the known names.
+std::unique_ptr<Backend> make_backend(const EngineOptions& options);
+
+}  // namespace fovea

@@ -1,0 +1,42 @@
+// Every check of what a caller gives, and its plain form afterwards. Nothing else in the library checks arguments; every FOVEA_CHECK here has a
+// test case that triggers it.
+#pragma once
+
+#include <cstdint>
+#include <span>
+#include <string_view>
+
+#include "fovea/engine.h"
+#include "portable/batch_view.h"
+#include "src/backend.h"
+
+namespace fovea {
+
+/// spec + limits + options with all defaults resolved. Throws InvalidArgument.
+Problem check_problem(const AttentionSpec& spec, const Limits& limits, const PrepareOptions& options);
+
+/// The batch as pointers. `seen_rows` is scratch of at least max_query_tokens bits. Reads lengths, no page ids.
+BatchView check_batch(const Problem& problem, const Batch& batch, Device device, std::uint64_t* seen_rows);
+
+/// Writes named values into a Mask or Params struct (already holding its defaults). `where`: "plan" or "run"; `what`: "mask" or "params".
+/// Throws for unknown, ambiguous, missing or repeated names and for values of the wrong type, device or shape.
+void fill_fields(std::string_view where, std::string_view what, const VariantInfo& variant, const FieldList& fields, Values values,
+                 Device device, void* out);
+
+/// What run() needs to know of the plan it is given.
+struct PlannedBatch {
+  std::int32_t num_query_tokens = 0;
+  const std::int32_t* tables[kMaxFormats] = {};  // page ids per format; null: ragged
+};
+
+/// Fills q, out, kv, scales and flags of `params`; leaves the plan's part alone.
+void check_run(const Problem& problem, const VariantInfo& variant, const PlannedBatch& planned, const RunArgs& args, Device device,
+               KernelParams& params);
+
+AppendParams check_append(const AppendArgs& args, Device device);
+MergeStatesParams check_merge_states(std::span<const State> states, const State& out, Device device);
+
+/// Engine::check_pages on host-accessible tables.
+void check_page_ids(const KvFormat& format, const KvTables& tables, std::int64_t num_pages, Device device);
+
+}  // namespace fovea
