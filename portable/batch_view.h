@@ -1,5 +1,5 @@
-// A batch as plain pointers, and how requests and row groups follow from it: one group at a time, so that a host loop and a thread block do the same.
-// The values are checked before they come here (src/problem/ on the host).
+// A batch as plain pointers, and how requests and row groups follow from it: one group at a time, so that a host loop and a thread block do
+// the same. The values are checked before they come here (src/problem/ on the host).
 #pragma once
 
 #include "portable/compat.h"
@@ -9,33 +9,33 @@ namespace fovea {
 
 /// One format of a batch. Null pointers mean what fovea/problem.h says of tensors not given.
 struct FormatView {
-  const int32_t* page_indptr;    // pages; ragged: tokens
+  const int32_t* page_indptr;  // pages; ragged: tokens
   const int32_t* last_page_len;
   const int32_t* kv_len;
-  const int32_t* table_rows;     // 2-D tables
+  const int32_t* table_rows;  // 2-D tables
   const int32_t* row_indptr;
   const int32_t* row_indices;
   const int32_t* kv_pos;
-  int64_t table_row_stride;      // 2-D tables: entries from row to row; 0: CSR or ragged
+  int64_t table_row_stride;  // 2-D tables: entries from row to row; 0: CSR or ragged
   int32_t kv_pos_stride;
   int32_t page_size;
-  int32_t block_rows;            // > 0: groups are blocks of query tokens
-  int32_t num_row_sets;          // requests, given row sets, or row blocks
-  int32_t heads_per_set;         // groups per row set: 1, or num_kv_heads with tables per head
+  int32_t block_rows;     // > 0: groups are blocks of query tokens
+  int32_t num_row_sets;   // requests, given row sets, or row blocks
+  int32_t heads_per_set;  // groups per row set: 1, or num_kv_heads with tables per head
   int32_t has_table, by_index;
-  int32_t first_group;           // index of the format's first group in the plan
-  int32_t first_row_ref;         // index of the format's first RowRef; -1: the format never needs any
+  int32_t first_group;    // index of the format's first group in the plan
+  int32_t first_row_ref;  // index of the format's first RowRef; -1: the format never needs any
 
   FOVEA_FN int32_t num_groups() const { return num_row_sets * heads_per_set; }
 };
 
 struct BatchView {
   const int32_t* qo_indptr;
-  const int32_t* kv_len;         // may be null
-  const int32_t* q_pos;          // may be null
+  const int32_t* kv_len;  // may be null
+  const int32_t* q_pos;   // may be null
   int32_t num_requests;
   int32_t num_formats;
-  FormatView formats[8];         // kMaxFormats
+  FormatView formats[8];  // kMaxFormats
 };
 
 /// Tokens of a group. `entry` indexes tables: row set * heads_per_set + head.
@@ -103,7 +103,8 @@ FOVEA_FN bool set_holds_row(const BatchView& b, const FormatView& f, int32_t set
   return begin <= row && row < end;
 }
 
-/// Tokens of the first `num_formats` formats for a request, by its first row (and kv head 0). Zero for a request without rows, unless sets are requests.
+/// Tokens of the first `num_formats` formats for a request, by its first row (and kv head 0). Zero for a request without rows, unless sets
+/// are requests.
 FOVEA_FN int32_t tokens_before(const BatchView& b, int32_t request, int32_t num_formats) {
   const int32_t row = b.qo_indptr[request];
   int32_t tokens = 0;
@@ -142,7 +143,7 @@ FOVEA_FN RowGroup make_row_group(const BatchView& b, const Request* requests, in
   group.num_cols = tokens_of_group(f, g);
   group.format = static_cast<uint16_t>(i);
   group.kv_head = f.heads_per_set > 1 ? static_cast<uint16_t>(g % f.heads_per_set) : kAllHeads;
-  group.table_begin = f.table_row_stride > 0 ? static_cast<int64_t>(f.table_rows != nullptr ? f.table_rows[g] : g) * f.table_row_stride
+  group.table_begin = f.table_row_stride > 0     ? static_cast<int64_t>(f.table_rows != nullptr ? f.table_rows[g] : g) * f.table_row_stride
                       : f.page_indptr != nullptr ? f.page_indptr[g]
                                                  : 0;
 

@@ -1,5 +1,5 @@
-// Compose<A, B, ...>: several variants as one, in written order. Keeps are and-ed, logit and output transforms run left to right; at most one part
-// may have an extra logit, and at most one, the last that transforms logits, may do without softmax.
+// Compose<A, B, ...>: several variants as one, in written order. Keeps are and-ed, logit and output transforms run left to right; at most
+// one part may have an extra logit, and at most one, the last that transforms logits, may do without softmax.
 #pragma once
 
 #include "portable/variant.h"
@@ -12,7 +12,8 @@ inline constexpr int32_t num_parts_of = 1;
 template <AttentionVariant A, AttentionVariant B>
 struct Pair : VariantBase {
   static_assert(!(HasExtraLogit<A> && HasExtraLogit<B>), "two parts of a composition have extra_logit; a row has one extra logit");
-  static_assert(A::use_softmax || B::use_softmax, "two parts of a composition have use_softmax = false; only one may turn logits into weights");
+  static_assert(A::use_softmax || B::use_softmax,
+                "two parts of a composition have use_softmax = false; only one may turn logits into weights");
   static_assert(A::use_softmax || !HasTransformLogit<B>, "a part with use_softmax = false must be the last that transforms logits");
   static constexpr bool use_softmax = A::use_softmax && B::use_softmax;
 

@@ -1,4 +1,5 @@
-// KernelConfig: every compile-time or prepare-time choice about a kernel, in one printable struct. Made by selection, read by planner and kernel.
+// KernelConfig: every compile-time or prepare-time choice about a kernel, in one printable struct. Made by selection, read by planner and
+// kernel.
 #pragma once
 
 #include "portable/compat.h"
@@ -33,8 +34,8 @@ struct KernelConfig {
 inline constexpr int kMaxKernelConfigs = 3;
 inline constexpr int kMaxFormats = 8;
 
-/// The integer rule that hands a group to a configuration, the same on host and device: the first whose tile holds all its packed rows, else the last.
-/// `configs` are sorted by tile_q; the last has form `list` unless it is the only one.
+/// The integer rule that hands a group to a configuration, the same on host and device: the first whose tile holds all its packed rows,
+/// else the last. `configs` are sorted by tile_q; the last has form `list` unless it is the only one.
 FOVEA_FN int32_t config_of(const KernelConfig* configs, int32_t num_configs, int32_t packed_rows) {
   int32_t c = 0;
   while (c + 1 < num_configs && packed_rows > configs[c].tile_q) {

@@ -1,4 +1,5 @@
-// How a variant's Mask and Params describe themselves: name, type and offset of every field, read by the host to fill the struct from named values.
+// How a variant's Mask and Params describe themselves: name, type and offset of every field, read by the host to fill the struct from named
+// values.
 #pragma once
 
 #include "portable/compat.h"
@@ -53,7 +54,8 @@ constexpr FieldList field_list(uint32_t struct_bytes, Fields... fields) {
 }
 
 /// Fields of a composition's struct: `first`'s, then `second`'s moved by `second_offset` bytes and `first_parts` parts.
-constexpr FieldList joined_fields(const FieldList& first, const FieldList& second, uint32_t second_offset, int32_t first_parts, uint32_t struct_bytes) {
+constexpr FieldList joined_fields(const FieldList& first, const FieldList& second, uint32_t second_offset, int32_t first_parts,
+                                  uint32_t struct_bytes) {
   FieldList both = first;
   for (int32_t i = 0; i < second.count; ++i) {
     Field field = second.fields[i];
@@ -66,8 +68,8 @@ constexpr FieldList joined_fields(const FieldList& first, const FieldList& secon
 }
 
 /// FOVEA_FIELDS(Params, FOVEA_REQUIRED(cap), FOVEA_OPTIONAL(base)) as the last line of a Mask or Params struct.
-#define FOVEA_FIELDS(Struct, ...)                                                             \
-  using Self = Struct;                                                                        \
+#define FOVEA_FIELDS(Struct, ...) \
+  using Self = Struct;            \
   static constexpr ::fovea::FieldList fields() { return ::fovea::field_list(sizeof(Self) __VA_OPT__(, ) __VA_ARGS__); }
 #define FOVEA_REQUIRED(name) \
   ::fovea::Field { #name, ::fovea::FieldTypeOf<decltype(Self::name)>::value, true, FOVEA_OFFSETOF(Self, name) }

@@ -110,8 +110,8 @@ FOVEA_FN constexpr SpanPair full_columns(const RowGroup& group, KvRange range, Q
   return columns_of(group, positions_all_see(range, q.lo, q.hi));
 }
 
-/// The kv tiles that some row may see, numbered 0 .. count() in column order: first.begin.., then second.begin... Tiles start at multiples of
-/// tile_kv columns of the group, so that a column's tile never depends on mask, rows or split.
+/// The kv tiles that some row may see, numbered 0 .. count() in column order: first.begin.., then second.begin... Tiles start at multiples
+/// of tile_kv columns of the group, so that a column's tile never depends on mask, rows or split.
 struct VisibleTiles {
   Span first, second;  // tile indices
   FOVEA_FN constexpr int32_t count() const { return first.length() + second.length(); }

@@ -1,5 +1,5 @@
-// Scalar math for variants and kernels, on float and double. The float forms are branch-free, so that host compilers turn loops over them into
-// full-width vector code. Error bounds are stated per function and tested against double.
+// Scalar math for variants and kernels, on float and double. The float forms are branch-free, so that host compilers turn loops over them
+// into full-width vector code. Error bounds are stated per function and tested against double.
 #pragma once
 
 #include "portable/compat.h"

@@ -11,7 +11,7 @@
 namespace fovea {
 
 struct QView {
-  const void* data;          // [tokens, num_qo_heads, head_dim_qk]
+  const void* data;  // [tokens, num_qo_heads, head_dim_qk]
   int64_t token_stride, head_stride;
   DType dtype;
 };
@@ -21,7 +21,7 @@ struct ScaleView {
   const float* data;
   int64_t page_stride, token_stride, head_stride;
   float number;
-  int32_t per_token;         // differs from column to column
+  int32_t per_token;  // differs from column to column
 };
 
 /// One tensor of a cache: element (page, slot, head, 0) is at data + page * page_stride + slot * token_stride + head * head_stride.
@@ -32,31 +32,31 @@ struct CacheView {
   DType dtype;
 };
 
-/// One format's storage. Column c of a group is in slot c % page_size of page table[table_begin + c / page_size]; without a table its page is
-/// table_begin + c (page_size 1). Only entries of columns that a row may see are read.
+/// One format's storage. Column c of a group is in slot c % page_size of page table[table_begin + c / page_size]; without a table its page
+/// is table_begin + c (page_size 1). Only entries of columns that a row may see are read.
 struct KvView {
   CacheView k, v;
-  const int32_t* table;      // null: ragged
+  const int32_t* table;  // null: ragged
   int32_t page_size;
-  int32_t by_index;          // a column's position is kv_pos + (page * page_size + slot) * stride, and is visible only below kv_len
+  int32_t by_index;  // a column's position is kv_pos + (page * page_size + slot) * stride, and is visible only below kv_len
 };
 
 struct OutView {
-  void* o;                   // [tokens, num_qo_heads, head_dim_vo]
+  void* o;  // [tokens, num_qo_heads, head_dim_vo]
   int64_t token_stride, head_stride;
-  float* lse;                // [tokens, num_qo_heads]; may be null
+  float* lse;  // [tokens, num_qo_heads]; may be null
   int64_t lse_token_stride, lse_head_stride;
   DType dtype;
 };
 
 /// Partial states in float: o (divided by its sum) and lse in base 2 (-inf: empty); with use_softmax = false o is a sum and lse unused.
-/// Slot s holds packed row r of its item at row s * rows_per_slot + (r - row_begin). Level states of format f, query token t, query head h are at
-/// row level_begin + (f * level_rows + t) * num_qo_heads + h.
+/// Slot s holds packed row r of its item at row s * rows_per_slot + (r - row_begin). Level states of format f, query token t, query head h
+/// are at row level_begin + (f * level_rows + t) * num_qo_heads + h.
 struct PartialView {
-  float* o;                  // [rows, head_dim_vo]
-  float* lse2;               // [rows]
+  float* o;     // [rows, head_dim_vo]
+  float* lse2;  // [rows]
   int32_t rows_per_slot;
-  int32_t level_rows;        // query tokens a level has room for
+  int32_t level_rows;  // query tokens a level has room for
   int64_t level_begin;
 };
 
@@ -65,7 +65,7 @@ struct ScheduleView {
   const WorkerCursor* cursors;  // [num_workers], form ranges
   const WorkItem* items;        // [*num_items], form list
   const int32_t* num_items;
-  const MergeItem* merges;      // [*num_merges]
+  const MergeItem* merges;  // [*num_merges]
   const int32_t* num_merges;
 };
 
@@ -87,14 +87,15 @@ struct KernelParams {
   PlanArrays plan;
   KvView kv[kMaxFormats];
   KernelConfig configs[kMaxKernelConfigs];
-  KvRange range;             // of the plan's mask group
+  KvRange range;       // of the mask: what kernels skip by
+  KvRange plan_range;  // what the plan was made with: the same, or everything for the mask group `any`
   int32_t num_configs, num_formats, num_workers;
   int32_t num_qo_heads, num_kv_heads, group_size;
   int32_t head_dim_qk, head_dim_vo;
-  float sm_scale;            // q_scale included, k scale not
-  int32_t write_states;      // Output::states
+  float sm_scale;        // q_scale included, k scale not
+  int32_t write_states;  // Output::states
   int32_t lse_base2, lse_with_extra;
-  const void* mask;          // V::Mask and V::Params, filled from named values; a GPU kernel gets them as values behind this block
+  const void* mask;  // V::Mask and V::Params, filled from named values; a GPU kernel gets them as values behind this block
   const void* variant_params;
 };
 

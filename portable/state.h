@@ -1,4 +1,5 @@
-// The arithmetic of a row's state: how partial states merge and how a row is finalised. The only home of these formulas; every backend uses them.
+// The arithmetic of a row's state: how partial states merge and how a row is finalised. The only home of these formulas; every backend uses
+// them.
 #pragma once
 
 #include "portable/math.h"
@@ -7,8 +8,8 @@
 
 namespace fovea {
 
-/// Weights of two states in their merge: o = a * o_a + b * o_b, lse2 = log2(2^lse2_a + 2^lse2_b). Empty states (-inf) weigh 0; two empty ones stay empty.
-/// Source: section 2.2 of arXiv 2501.01005.
+/// Weights of two states in their merge: o = a * o_a + b * o_b, lse2 = log2(2^lse2_a + 2^lse2_b). Empty states (-inf) weigh 0; two empty
+/// ones stay empty. Source: section 2.2 of arXiv 2501.01005.
 template <class T>
 struct MergeWeights {
   T a, b, lse2;

@@ -1,4 +1,5 @@
-// Lookups a variant may make: a table of numbers and packed mask bits. Out-of-range indices clamp, so that a lookup is always inside its memory.
+// Lookups a variant may make: a table of numbers and packed mask bits. Out-of-range indices clamp, so that a lookup is always inside its
+// memory.
 #pragma once
 
 #include "portable/compat.h"

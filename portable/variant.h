@@ -1,4 +1,5 @@
-// What an attention variant is: two parameter structs and a handful of hooks, each optional. Read by the library, the run-time compilers and NVRTC.
+// What an attention variant is: two parameter structs and a handful of hooks, each optional. Read by the library, the run-time compilers
+// and NVRTC.
 //
 //   struct SoftCap : VariantBase {
 //     struct Params { float cap; FOVEA_FIELDS(Params, FOVEA_REQUIRED(cap)) };
@@ -18,9 +19,9 @@ namespace fovea {
 template <class I = int32_t>
 struct Position {
   int32_t request;
-  I qo_idx;         // query token within its request, 0 .. qo_len - 1
-  I q_pos;          // its position, on the axis of kv_pos: causal is kv_pos <= q_pos
-  I kv_pos;         // position of the key within its request
+  I qo_idx;  // query token within its request, 0 .. qo_len - 1
+  I q_pos;   // its position, on the axis of kv_pos: causal is kv_pos <= q_pos
+  I kv_pos;  // position of the key within its request
   I qo_head;
   I kv_head;
   int32_t qo_len, kv_len;  // of the request
@@ -29,9 +30,9 @@ struct Position {
 /// Hooks. A variant defines those it needs, with these signatures; one it leaves out costs nothing.
 ///   Mask::keep(Position<I> at)             does the query see the key? Member of Mask, which can't see Params. Template on I
 ///   Mask::range()                          KvRange: the same in closed form, a superset of keep
-///   transform_logit(T logit, Position<>)   logit = sm_scale * q . k (natural); its result goes into softmax, or with use_softmax = false is the weight
-///   extra_logit<T>(Position<>)             a logit without a value (attention sink); once per row, at finalisation; kv_pos is not set
-///   transform_output(T o, Position<>)      once per element, at finalisation; kv_pos is not set
+///   transform_logit(T logit, Position<>)   logit = sm_scale * q . k (natural); its result goes into softmax, or with use_softmax = false
+///   is the weight extra_logit<T>(Position<>)             a logit without a value (attention sink); once per row, at finalisation; kv_pos
+///   is not set transform_output(T o, Position<>)      once per element, at finalisation; kv_pos is not set
 struct VariantBase {
   struct Mask {
     template <class I>

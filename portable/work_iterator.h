@@ -25,8 +25,8 @@ FOVEA_FN QueryPositions query_positions(const RowGroup& group, int32_t row_begin
 }
 
 /// What planners count and items are made of: the kv tiles of packed rows [row_begin, row_end) of a group.
-FOVEA_FN VisibleTiles unit_tiles(const RowGroup& group, KvRange range, int32_t row_begin, int32_t row_end, int32_t group_size, int32_t tile_kv,
-                                 bool by_index) {
+FOVEA_FN VisibleTiles unit_tiles(const RowGroup& group, KvRange range, int32_t row_begin, int32_t row_end, int32_t group_size,
+                                 int32_t tile_kv, bool by_index) {
   const QueryPositions q = query_positions(group, row_begin, row_end, group_size);
   return visible_tiles(visible_columns(group, range, q, by_index), tile_kv);
 }
@@ -57,7 +57,8 @@ struct RangeWork {
         next_group();
         continue;
       }
-      const VisibleTiles tiles = unit_tiles(group, params.range, 0, rows, params.group_size, c.tile_kv, params.kv[group.format].by_index);
+      const VisibleTiles tiles =
+          unit_tiles(group, params.plan_range, 0, rows, params.group_size, c.tile_kv, params.kv[group.format].by_index);
       const int32_t count = tiles.count();
       const bool ends_here = cursor.group == cursor.end_group && cursor.kv_head == cursor.end_head;
       const int32_t last = ends_here ? cursor.end_tile : count;

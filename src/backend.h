@@ -27,8 +27,8 @@ struct Problem {
 
 /// What a variant looks like from outside, wherever it was compiled.
 struct VariantInfo {
-  std::string name;                    // "causal+soft_cap"
-  std::vector<std::string> parts;      // "causal", "soft_cap"
+  std::string name;                // "causal+soft_cap"
+  std::vector<std::string> parts;  // "causal", "soft_cap"
   FieldList mask_fields;
   FieldList param_fields;
   bool use_softmax = true;
@@ -41,16 +41,16 @@ struct VariantInfo {
 /// Configurations chosen for a problem, sorted by tile_q, and the kernel's name.
 struct Choice {
   std::string kernel;
-  std::vector<KernelConfig> configs;   // 1..kMaxKernelConfigs
+  std::vector<KernelConfig> configs;  // 1..kMaxKernelConfigs
   std::int32_t num_workers = 0;
-  std::string reason;                  // for explain()
+  std::string reason;  // for explain()
 };
 
 /// A kernel's answer to a problem: a choice, or why not.
 struct Candidate {
   std::string kernel;
-  std::string refusal;                 // empty: accepted
-  std::uint64_t cost = 0;              // lower wins
+  std::string refusal;     // empty: accepted
+  std::uint64_t cost = 0;  // lower wins
   Choice choice;
 };
 
@@ -64,13 +64,13 @@ class Module {
 
 /// Arguments of append_kv after checking. Scales are written for KvQuant::token.
 struct AppendParams {
-  QView k, v;                          // new tokens [tokens, num_kv_heads, head_dim]
+  QView k, v;  // new tokens [tokens, num_kv_heads, head_dim]
   KvView cache;
   KvQuant quant;
   std::int32_t num_tokens, num_kv_heads, head_dim_qk, head_dim_vo;
-  const void* slots;                   // i32 or i64 [num_tokens]; null: by request
+  const void* slots;  // i32 or i64 [num_tokens]; null: by request
   bool slots_64;
-  const std::int32_t* append_indptr;   // by request
+  const std::int32_t* append_indptr;  // by request
   std::int32_t num_requests;
   FormatView tables;
   const std::int32_t* table;
@@ -97,8 +97,8 @@ class Backend {
   virtual std::string name() const = 0;
   virtual Device device() const = 0;
   virtual std::string describe() const = 0;
-  virtual bool host_accessible() const = 0;             // device memory is host memory: plans are written in place
-  virtual const VariantInfo& variant(const Variant& variant) const = 0;  // throws InvalidArgument with the known names
+  virtual bool host_accessible() const = 0;                                     // device memory is host memory: plans are written in place
+  virtual const VariantInfo& variant(const Variant& variant) const = 0;         // throws InvalidArgument with the known names
   virtual std::vector<Candidate> candidates(const Problem& problem) const = 0;  // every kernel, with its refusal
   virtual std::unique_ptr<Module> load(const Problem& problem, const Choice& choice) const = 0;
   virtual void* allocate(std::size_t bytes) const = 0;  // 64-byte aligned; throws DeviceFailed

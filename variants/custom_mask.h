@@ -1,5 +1,6 @@
-// A mask given as packed bits (tree attention of speculative decoding): one bit per (query token, key) of a request, row-major, least significant
-// bit first, every request starting at a byte of its own. Bit qo_idx * kv_len + kv_pos of the request's bytes says whether the query sees the key.
+// A mask given as packed bits (tree attention of speculative decoding): one bit per (query token, key) of a request, row-major, least
+// significant bit first, every request starting at a byte of its own. Bit qo_idx * kv_len + kv_pos of the request's bytes says whether the
+// query sees the key.
 #pragma once
 
 #include "portable/variant.h"
@@ -8,8 +9,8 @@ namespace fovea {
 
 struct CustomMask : VariantBase {
   struct Mask {
-    BitMask mask_bits;            // u8 [mask_indptr[num_requests]]
-    Table<int32_t> mask_indptr;   // [num_requests + 1] bytes
+    BitMask mask_bits;           // u8 [mask_indptr[num_requests]]
+    Table<int32_t> mask_indptr;  // [num_requests + 1] bytes
 
     FOVEA_FN bool keep(const Position<>& at) const {
       const int64_t bit = static_cast<int64_t>(at.qo_idx) * at.kv_len + at.kv_pos;

@@ -1,4 +1,5 @@
-// Sigmoid attention (arXiv 2409.04431): the weight of a key is sigmoid(logit + bias), without a softmax. A request's bias is often -log(kv_len).
+// Sigmoid attention (arXiv 2409.04431): the weight of a key is sigmoid(logit + bias), without a softmax. A request's bias is often
+// -log(kv_len).
 #pragma once
 
 #include "portable/variant.h"

@@ -7,14 +7,14 @@ namespace fovea {
 /// X(name, bits, block_size, scale_dtype, dlpack_code, is_float)
 /// `bits` is the storage size of one element; `block_size` elements share a scale inside the storage format itself (1: none do);
 /// `scale_dtype` is the dtype of the scales that dequantise the type. `dlpack_code` is DLDataTypeCode of DLPack 1.1 and newer.
-#define FOVEA_DTYPES(X)               \
-  X(f32, 32, 1, f32, 2, true)         \
-  X(f16, 16, 1, f32, 2, true)         \
-  X(bf16, 16, 1, f32, 4, true)        \
-  X(e4m3, 8, 1, f32, 10, true)        \
-  X(e5m2, 8, 1, f32, 12, true)        \
-  X(i32, 32, 1, i32, 0, false)        \
-  X(i64, 64, 1, i64, 0, false)        \
+#define FOVEA_DTYPES(X)        \
+  X(f32, 32, 1, f32, 2, true)  \
+  X(f16, 16, 1, f32, 2, true)  \
+  X(bf16, 16, 1, f32, 4, true) \
+  X(e4m3, 8, 1, f32, 10, true) \
+  X(e5m2, 8, 1, f32, 12, true) \
+  X(i32, 32, 1, i32, 0, false) \
+  X(i64, 64, 1, i64, 0, false) \
   X(u8, 8, 1, u8, 1, false)
 
 enum class DType : unsigned char {

@@ -16,16 +16,16 @@
 namespace fovea {
 
 struct EngineOptions {
-  std::string backend = "cpu";    // "cpu" or "reference"
-  std::int32_t num_threads = 0;   // cpu: at most this many at a time; 0: all the process may use. Never changes a result
-  std::string isa;                // cpu: "avx2", "avx512", or empty: the widest this machine runs
+  std::string backend = "cpu";   // "cpu" or "reference"
+  std::int32_t num_threads = 0;  // cpu: at most this many at a time; 0: all the process may use. Never changes a result
+  std::string isa;               // cpu: "avx2", "avx512", or empty: the widest this machine runs
 };
 
 struct PrepareOptions {
   Policy policy = Policy::throughput;
-  std::int32_t fixed_split = 0;            // tokens; a multiple of the kernel's kv tile (explain() prints it); Policy::fixed_split alone
-  std::int32_t num_workers = 0;            // 0: the backend's default, a function of spec and limits alone
-  std::int64_t max_workspace_bytes = -1;   // bound on partial states; less means fewer splits, never a failure; -1: as much as helps
+  std::int32_t fixed_split = 0;           // tokens; a multiple of the kernel's kv tile (explain() prints it); Policy::fixed_split alone
+  std::int32_t num_workers = 0;           // 0: the backend's default, a function of spec and limits alone
+  std::int64_t max_workspace_bytes = -1;  // bound on partial states; less means fewer splits, never a failure; -1: as much as helps
 };
 
 /// What run() writes.
@@ -36,18 +36,18 @@ enum class Output : std::uint8_t {
 
 /// One layer's tensors. q, o: [num_query_tokens, heads, head_dim], any strides with innermost 1. On the engine's device.
 struct RunArgs {
-  TensorView q;                        // [tokens, num_qo_heads, head_dim_qk]
-  std::span<const KvCache> kv;         // one per format of the spec
-  TensorView o;                        // [tokens, num_qo_heads, head_dim_vo]; must not overlap q, K or V
-  TensorView lse;                      // f32 [tokens, num_qo_heads], optional (needed for states)
-  Values params;                       // the variant's parameters
-  std::optional<float> sm_scale;       // factor on q . k; default 1 / sqrt(head_dim_qk)
-  float q_scale = 1.0f;                // dequantises q
+  TensorView q;                   // [tokens, num_qo_heads, head_dim_qk]
+  std::span<const KvCache> kv;    // one per format of the spec
+  TensorView o;                   // [tokens, num_qo_heads, head_dim_vo]; must not overlap q, K or V
+  TensorView lse;                 // f32 [tokens, num_qo_heads], optional (needed for states)
+  Values params;                  // the variant's parameters
+  std::optional<float> sm_scale;  // factor on q . k; default 1 / sqrt(head_dim_qk)
+  float q_scale = 1.0f;           // dequantises q
   Output output = Output::finalised;
-  bool lse_base2 = false;              // log2 instead of natural log
-  bool lse_with_extra = false;         // count the extra logit (attention sink) in lse
-  std::int32_t mask_group = 0;         // which of the plan's masks
-  std::optional<MaskValues> mask;      // optional: checked against the plan's; required when that mask group was planned as `any`
+  bool lse_base2 = false;          // log2 instead of natural log
+  bool lse_with_extra = false;     // count the extra logit (attention sink) in lse
+  std::int32_t mask_group = 0;     // which of the plan's masks
+  std::optional<MaskValues> mask;  // optional: checked against the plan's; required when that mask group was planned as `any`
 };
 
 /// A (o, lse) pair over a subset of the KV. lse is the natural log unless a call says otherwise; (0, -inf) is the empty state.
@@ -58,13 +58,13 @@ struct State {
 
 /// Where append_kv() puts new tokens: by request (tables as in Batch, kv_len after the append) or by slot.
 struct AppendArgs {
-  TensorView k;             // [tokens, num_kv_heads, head_dim_qk], f32, f16 or bf16
-  TensorView v;             // [tokens, num_kv_heads, head_dim_vo]
-  KvCache cache;            // written; quantised with k_scale / v_scale when kv_quant says so. With KvQuant::token the scales are outputs
+  TensorView k;   // [tokens, num_kv_heads, head_dim_qk], f32, f16 or bf16
+  TensorView v;   // [tokens, num_kv_heads, head_dim_vo]
+  KvCache cache;  // written; quantised with k_scale / v_scale when kv_quant says so. With KvQuant::token the scales are outputs
   KvQuant kv_quant = KvQuant::none;
-  TensorView slot_mapping;  // i32 or i64 [tokens]: page * page_size + offset; negative: the token is skipped
-  TensorView append_indptr; // i32 [num_requests + 1]: request i's new tokens; they become the last of its kv_len
-  KvTables tables;          // with append_indptr
+  TensorView slot_mapping;   // i32 or i64 [tokens]: page * page_size + offset; negative: the token is skipped
+  TensorView append_indptr;  // i32 [num_requests + 1]: request i's new tokens; they become the last of its kv_len
+  KvTables tables;           // with append_indptr
 };
 
 class Attention;
@@ -78,7 +78,8 @@ class Engine {
   /// Throws InvalidArgument, Unsupported (with every kernel's refusal) or CompileFailed.
   Attention prepare(const AttentionSpec& spec, const Limits& limits, const PrepareOptions& options = {}) const;
 
-  /// out = merge of states with the same rows and heads; n-way; empty states merge. `out` may be one of the inputs. All inputs natural-log lse.
+  /// out = merge of states with the same rows and heads; n-way; empty states merge. `out` may be one of the inputs. All inputs natural-log
+  /// lse.
   void merge_states(std::span<const State> states, const State& out, Stream stream = {}) const;
 
   /// Writes new tokens into a cache. Nothing is written when an argument is refused.

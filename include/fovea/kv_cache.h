@@ -19,8 +19,8 @@ struct Scale {
   TensorView tensor;  // used when defined
 
   Scale() = default;
-  Scale(float number) : number(number) {}                 // NOLINT: implicit on purpose
-  Scale(const TensorView& tensor) : tensor(tensor) {}     // NOLINT
+  Scale(float number) : number(number) {}              // NOLINT: implicit on purpose
+  Scale(const TensorView& tensor) : tensor(tensor) {}  // NOLINT
 };
 
 /// K and V of one format in one layer. Any strides with innermost 1; K and V are independent views and may lie in one allocation.
@@ -34,7 +34,8 @@ struct KvCache {
 
   /// [pages, 2, page_size, heads, dim] (nhd) or [pages, 2, heads, page_size, dim] (hnd): K and V alternate page by page.
   static KvCache interleaved(const TensorView& kv, KvLayout layout = KvLayout::nhd);
-  /// K and V are the two halves of one axis of `kv`; head_dim_qk says where the last axis is cut (vLLM: [pages, page_size, heads, 2 * dim]).
+  /// K and V are the two halves of one axis of `kv`; head_dim_qk says where the last axis is cut (vLLM: [pages, page_size, heads, 2 *
+  /// dim]).
   static KvCache halves(const TensorView& kv, std::int64_t head_dim_qk, KvLayout layout = KvLayout::nhd);
   /// V is the first head_dim_vo columns of K, as in multi-head latent attention.
   static KvCache v_in_k(const TensorView& k, std::int64_t head_dim_vo, KvLayout layout = KvLayout::nhd);

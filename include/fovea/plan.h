@@ -47,18 +47,18 @@ struct PlanView {
   std::int32_t num_partial_slots = 0;  // used
   std::int32_t max_partial_slots = 0;  // available
   std::int32_t num_merges = 0;
-  std::vector<PlannedWork> work;       // in worker order; of list form in list order (worker -1: taken by ticket)
+  std::vector<PlannedWork> work;           // in worker order; of list form in list order (worker -1: taken by ticket)
   std::vector<std::uint64_t> worker_cost;  // 1/16 tiles; ranges alone
-  std::string to_string() const;       // a table; golden-tested
+  std::string to_string() const;           // a table; golden-tested
 };
 
 /// Handle to the buffers of one plan. Cheap to copy (copies share the buffers); used by one thread at a time.
 class Plan {
  public:
   Plan() = default;
-  bool planned() const;                     // plan() has succeeded at least once
-  std::uint64_t generation() const;         // counts successful plan() calls
-  std::int64_t workspace_bytes() const;     // partial states, row groups and work lists together
+  bool planned() const;                  // plan() has succeeded at least once
+  std::uint64_t generation() const;      // counts successful plan() calls
+  std::int64_t workspace_bytes() const;  // partial states, row groups and work lists together
   PlanView view(std::int32_t mask_group = 0) const;
 
   struct Impl;

@@ -21,11 +21,12 @@ enum class KvQuant : std::uint8_t {
 
 /// Where the KV of one format lies. Compile-time facts only; the tables are in Batch, the tensors in RunArgs.
 struct KvFormat {
-  std::int32_t page_size = 1;   // tokens per table entry; for a block-sparse matrix the columns of a block
-  bool has_table = true;        // false: ragged, a request's tokens are adjacent
-  bool by_index = false;        // a column's position is its storage index (block-sparse matrices); false: its place in the table
-  bool per_kv_head = false;     // every (request, kv head) has a table row of its own
-  std::int32_t block_rows = 0;  // > 0: row groups are blocks of this many query tokens (block-sparse matrices); 0: groups are requests, or given
+  std::int32_t page_size = 1;  // tokens per table entry; for a block-sparse matrix the columns of a block
+  bool has_table = true;       // false: ragged, a request's tokens are adjacent
+  bool by_index = false;       // a column's position is its storage index (block-sparse matrices); false: its place in the table
+  bool per_kv_head = false;    // every (request, kv head) has a table row of its own
+  std::int32_t block_rows =
+      0;  // > 0: row groups are blocks of this many query tokens (block-sparse matrices); 0: groups are requests, or given
 
   static KvFormat paged(std::int32_t page_size) { return {.page_size = page_size}; }
   static KvFormat ragged() { return {.has_table = false}; }
@@ -40,11 +41,11 @@ struct AttentionSpec {
   std::int32_t num_qo_heads = 0;
   std::int32_t num_kv_heads = 0;  // divides num_qo_heads
   std::int32_t head_dim_qk = 0;
-  std::int32_t head_dim_vo = 0;   // 0: head_dim_qk
+  std::int32_t head_dim_vo = 0;  // 0: head_dim_qk
   DType q_dtype = DType::bf16;
   DType k_dtype = DType::bf16;
   DType v_dtype = DType::bf16;
-  DType o_dtype = DType::bf16;    // f32, f16 or bf16
+  DType o_dtype = DType::bf16;  // f32, f16 or bf16
   KvQuant kv_quant = KvQuant::none;
   Variant variant;
   std::vector<KvFormat> formats = {KvFormat::paged(16)};  // more than one: every row's attention is the exact merge over all of them
@@ -56,22 +57,23 @@ struct AttentionSpec {
 /// `page_indices` / `page_table` (a plan keeps their addresses, never their contents): they must stay valid until the last run of the plan.
 /// A group is a set of rows that share columns: request i, unless `row_indptr` (or KvFormat::block_rows) says otherwise.
 struct KvTables {
-  // CSR: group i's entries are page_indices[page_indptr[i] .. page_indptr[i + 1]). Ragged: page_indptr counts tokens and there are no indices.
-  TensorView page_indptr;    // [num_groups + 1]
-  TensorView page_indices;   // [>= page_indptr[num_groups]] pages
+  // CSR: group i's entries are page_indices[page_indptr[i] .. page_indptr[i + 1]). Ragged: page_indptr counts tokens and there are no
+  // indices.
+  TensorView page_indptr;   // [num_groups + 1]
+  TensorView page_indices;  // [>= page_indptr[num_groups]] pages
   // or 2-D: group i's entries are the start of page_table[table_rows ? table_rows[i] : i].
-  TensorView page_table;     // [rows, width], any row stride, innermost stride 1
-  TensorView table_rows;     // [num_groups], optional
+  TensorView page_table;  // [rows, width], any row stride, innermost stride 1
+  TensorView table_rows;  // [num_groups], optional
   // Tokens per group: one of the two. Needed with 2-D tables; CSR without either means full pages. Ragged takes neither.
   TensorView last_page_len;  // [num_groups], 1..page_size (ignored where a group has no pages)
   TensorView kv_len;         // [num_groups] tokens
 
   // Rows, when groups are not the requests: group i has rows row_indptr[i] .. row_indptr[i + 1], of the batch or of `row_indices`.
-  TensorView row_indptr;     // [num_row_sets + 1], optional
-  TensorView row_indices;    // [row_indptr[num_row_sets]] query tokens, optional: rows that are not adjacent
+  TensorView row_indptr;   // [num_row_sets + 1], optional
+  TensorView row_indices;  // [row_indptr[num_row_sets]] query tokens, optional: rows that are not adjacent
 
   // Positions: column c of group i stands at kv_pos[i] + c * kv_pos_stride (by_index: kv_pos[i] + index * kv_pos_stride).
-  TensorView kv_pos;         // [num_groups], optional; default: where the formats before this one end (0 for the first)
+  TensorView kv_pos;  // [num_groups], optional; default: where the formats before this one end (0 for the first)
   std::int32_t kv_pos_stride = 1;
 
   static KvTables csr(const TensorView& page_indptr, const TensorView& page_indices, const TensorView& last_page_len) {
@@ -87,11 +89,11 @@ struct KvTables {
 
 /// One step's requests.
 struct Batch {
-  TensorView qo_indptr;             // i32 [num_requests + 1]: first query token of each request
-  std::span<const KvTables> kv;     // one per AttentionSpec::formats, in that order; borrowed during plan()
-  TensorView kv_len;                // i32 [num_requests], optional: tokens of the whole request; default: the sum over its formats.
-                                    // Needed with by_index formats, and where a format lists its rows by `row_indices`
-  TensorView q_pos;                 // i32 [num_requests], optional: position of the first query token; default kv_len - qo_len
+  TensorView qo_indptr;          // i32 [num_requests + 1]: first query token of each request
+  std::span<const KvTables> kv;  // one per AttentionSpec::formats, in that order; borrowed during plan()
+  TensorView kv_len;             // i32 [num_requests], optional: tokens of the whole request; default: the sum over its formats.
+                                 // Needed with by_index formats, and where a format lists its rows by `row_indices`
+  TensorView q_pos;              // i32 [num_requests], optional: position of the first query token; default kv_len - qo_len
 };
 
 }  // namespace fovea

@@ -42,12 +42,14 @@ struct TensorView {
   std::int64_t stride(int axis) const { return strides[static_cast<std::size_t>(axis)]; }
   bool is_contiguous() const;
   template <class T>
-  T* as() const { return static_cast<T*>(data); }
+  T* as() const {
+    return static_cast<T*>(data);
+  }
 
   /// Row-major view of `data`.
   static TensorView contiguous(void* data, DType dtype, std::initializer_list<std::int64_t> shape, Device device = {});
-  static TensorView strided(void* data, DType dtype, std::initializer_list<std::int64_t> shape,
-                            std::initializer_list<std::int64_t> strides, Device device = {});
+  static TensorView strided(void* data, DType dtype, std::initializer_list<std::int64_t> shape, std::initializer_list<std::int64_t> strides,
+                            Device device = {});
   /// Borrows a DLPack tensor (byte_offset is applied). Throws InvalidArgument for a dtype, lane count, rank or device fovea has no row for.
   static TensorView from_dlpack(const DLTensor& tensor);
 

@@ -11,14 +11,14 @@
 
 namespace fovea {
 
-/// The attention rule: "full", "causal", "sliding_window", "soft_cap", "sink", "sigmoid", "custom_mask", or several joined by '+' in the order
-/// in which they apply ("sliding_window+soft_cap": keeps are and-ed, logit transforms run left to right).
+/// The attention rule: "full", "causal", "sliding_window", "soft_cap", "sink", "sigmoid", "custom_mask", or several joined by '+' in the
+/// order in which they apply ("sliding_window+soft_cap": keeps are and-ed, logit transforms run left to right).
 struct Variant {
   std::string name = "causal";
 
   Variant() = default;
-  Variant(std::string_view name) : name(name) {}        // NOLINT: implicit on purpose, spec.variant = "causal"
-  Variant(const char* name) : name(name) {}             // NOLINT
+  Variant(std::string_view name) : name(name) {}  // NOLINT: implicit on purpose, spec.variant = "causal"
+  Variant(const char* name) : name(name) {}       // NOLINT
   friend bool operator==(const Variant&, const Variant&) = default;
 };
 

@@ -1,0 +1,174 @@
+#include "src/attention.h"
+
+#include <cstring>
+
+#include "src/support/check.h"
+
+namespace fovea {
+
+void check_variant_storage(const VariantInfo& variant) {
+  const std::size_t room = sizeof(VariantStorage::bytes);
+  if (variant.mask_fields.struct_bytes > room || variant.param_fields.struct_bytes > room) {
+    throw Unsupported(
+        fmt::format("prepare: variant '{}' has a mask of {} bytes and params of {} bytes; at most {} each; put long lists into a Table",
+                    variant.name, variant.mask_fields.struct_bytes, variant.param_fields.struct_bytes, room));
+  }
+}
+
+Plan::Impl::Impl(std::shared_ptr<Attention::Impl> owner)
+    : attention(std::move(owner)),
+      plan_memory(*attention->backend, static_cast<std::size_t>(attention->capacity.plan_bytes)),
+      partial_memory(*attention->backend, static_cast<std::size_t>(attention->capacity.partial_bytes)),
+      arrays(lay_out_plan(attention->capacity, plan_memory.get())),
+      masks(static_cast<std::size_t>(attention->capacity.max_mask_groups)),
+      staged_masks(masks.size()) {}
+
+void Plan::Impl::end_generation(const BatchView& view, const Batch& b, std::int32_t masks_planned) {
+  batch.num_query_tokens = view.qo_indptr[view.num_requests];
+  for (std::int32_t f = 0; f < view.num_formats; ++f) {
+    const KvTables& tables = b.kv[static_cast<std::size_t>(f)];
+    batch.tables[f] = tables.page_table.defined() ? tables.page_table.as<std::int32_t>() : tables.page_indices.as<std::int32_t>();
+  }
+  num_masks = masks_planned;
+  num_requests = view.num_requests;
+  generation = ++num_plans;
+}
+
+KernelParams Plan::Impl::kernel_params(std::int32_t mask_group) const {
+  const Problem& problem = attention->problem;
+  const Choice& choice = attention->selection.choice;
+  const PlanCapacity& capacity = attention->capacity;
+  KernelParams p{};
+  p.plan = plan_arrays(arrays, mask_group, capacity.num_configs);
+  p.num_configs = static_cast<std::int32_t>(choice.configs.size());
+  for (std::int32_t c = 0; c < p.num_configs; ++c) {
+    p.configs[c] = choice.configs[static_cast<std::size_t>(c)];
+  }
+  p.num_formats = static_cast<std::int32_t>(problem.spec.formats.size());
+  for (std::int32_t f = 0; f < p.num_formats; ++f) {
+    const KvFormat& format = problem.spec.formats[static_cast<std::size_t>(f)];
+    p.kv[f].page_size = format.page_size;
+    p.kv[f].by_index = format.by_index;
+    p.kv[f].table = batch.tables[f];
+  }
+  p.num_workers = choice.num_workers;
+  p.num_qo_heads = problem.spec.num_qo_heads;
+  p.num_kv_heads = problem.spec.num_kv_heads;
+  p.group_size = problem.group_size;
+  p.head_dim_qk = problem.spec.head_dim_qk;
+  p.head_dim_vo = problem.spec.head_dim_vo;
+  p.range = p.plan_range = masks[static_cast<std::size_t>(mask_group)].range;
+  p.partial.o = static_cast<float*>(partial_memory.get());
+  p.partial.lse2 = p.partial.o + capacity.partial_rows * problem.spec.head_dim_vo;
+  p.partial.rows_per_slot = capacity.rows_per_slot;
+  p.partial.level_rows = capacity.max_composed_rows;
+  p.partial.level_begin = std::int64_t{capacity.max_slots} * capacity.rows_per_slot;
+  return p;
+}
+
+Plan::Impl& plan_of(const Plan& plan, const Attention::Impl& attention, std::string_view where) {
+  FOVEA_CHECK(plan.impl() != nullptr, "{}: the plan is empty; make it with Attention::new_plan()", where);
+  FOVEA_CHECK(plan.impl()->attention.get() == &attention,
+              "{}: the plan belongs to another Attention ({}); a plan is used with the Attention that made it", where,
+              plan.impl()->attention->problem.spec.to_string());
+  return *plan.impl();
+}
+
+std::int32_t stage_masks(const Attention::Impl& attention, const PlanArgs& args, std::vector<PlannedMask>& staged) {
+  const VariantInfo& variant = *attention.variant;
+  const std::size_t num_masks = args.masks.empty() ? 1 : args.masks.size();
+  FOVEA_CHECK(num_masks <= staged.size(), "plan: {} mask groups are over Limits::max_mask_groups = {}", num_masks, staged.size());
+  for (std::size_t m = 0; m < num_masks; ++m) {
+    const MaskValues given = args.masks.empty() ? MaskValues{} : args.masks[m];
+    PlannedMask& mask = staged[m];
+    mask.any = given.any;
+    variant.init_mask(mask.mask.bytes);
+    if (given.any) {
+      FOVEA_CHECK(given.values.empty(), "plan: mask group {} is `any` and has {} values; a mask planned as `any` comes with every run", m,
+                  given.values.size());
+      mask.range = KvRange{};
+      continue;
+    }
+    fill_fields("plan", "mask", variant, variant.mask_fields, given.values, attention.backend->device(), mask.mask.bytes);
+    mask.range = variant.range_of(mask.mask.bytes);
+    FOVEA_CHECK(mask.range.left >= 0 && mask.range.right >= 0 && mask.range.num_sink >= 0,
+                "plan: the mask of variant '{}' reaches {} tokens to the left, {} to the right, with {} sink tokens; none may be negative",
+                variant.name, mask.range.left, mask.range.right, mask.range.num_sink);
+    mask.range.left = min_(mask.range.left, kUnbounded);
+    mask.range.right = min_(mask.range.right, kUnbounded);
+  }
+  return static_cast<std::int32_t>(num_masks);
+}
+
+namespace {
+
+/// Bytes of a field that say which mask it is; a table's padding is not among them.
+std::size_t bytes_to_compare(FieldType type) {
+  switch (type) {
+    case FieldType::f32:
+    case FieldType::i32:
+      return sizeof(std::int32_t);
+    case FieldType::table_f32:
+    case FieldType::table_i32:
+      return sizeof(void*) + sizeof(std::int32_t);
+    case FieldType::bit_mask:
+      return sizeof(BitMask);
+  }
+  return 0;
+}
+
+void check_same_mask(const VariantInfo& variant, const VariantStorage& planned, const VariantStorage& given) {
+  for (std::int32_t i = 0; i < variant.mask_fields.count; ++i) {
+    const Field& field = variant.mask_fields.fields[i];
+    const std::byte* a = planned.bytes + field.offset;
+    const std::byte* b = given.bytes + field.offset;
+    if (field.type == FieldType::i32) {
+      std::int32_t planned_number = 0;
+      std::int32_t given_number = 0;
+      std::memcpy(&planned_number, a, sizeof planned_number);
+      std::memcpy(&given_number, b, sizeof given_number);
+      FOVEA_CHECK(
+          planned_number == given_number,
+          "run: mask {} = {} but the plan was made with {}; a mask belongs to the plan: plan again, or plan this mask group as `any`",
+          field.name, given_number, planned_number);
+    }
+    FOVEA_CHECK(
+        std::memcmp(a, b, bytes_to_compare(field.type)) == 0,
+        "run: mask {} is not the one the plan was made with; a mask belongs to the plan: plan again, or plan this mask group as `any`",
+        field.name);
+  }
+}
+
+}  // namespace
+
+KvRange resolve_mask(const Attention::Impl& attention, const PlannedMask& planned, const RunArgs& args, VariantStorage& mask) {
+  const VariantInfo& variant = *attention.variant;
+  if (!args.mask.has_value()) {
+    FOVEA_CHECK(!planned.any, "run: mask group {} was planned as `any` and this run brings no mask; set RunArgs::mask", args.mask_group);
+    mask = planned.mask;
+    return planned.range;
+  }
+  FOVEA_CHECK(!args.mask->any, "run: RunArgs::mask is `any`; a run has one mask: give its values");
+  variant.init_mask(mask.bytes);
+  fill_fields("run", "mask", variant, variant.mask_fields, args.mask->values, attention.backend->device(), mask.bytes);
+  if (planned.any) {
+    return variant.range_of(mask.bytes);
+  }
+  check_same_mask(variant, planned.mask, mask);
+  return planned.range;
+}
+
+bool Plan::planned() const { return impl_ != nullptr && impl_->generation > 0; }
+std::uint64_t Plan::generation() const { return impl_ == nullptr ? 0 : impl_->generation; }
+std::int64_t Plan::workspace_bytes() const {
+  return impl_ == nullptr ? 0 : impl_->attention->capacity.partial_bytes + impl_->attention->capacity.plan_bytes;
+}
+
+PlanView Plan::view(std::int32_t mask_group) const {
+  FOVEA_CHECK(planned(), "view: the plan has not been planned; call Attention::plan() first");
+  FOVEA_CHECK(mask_group >= 0 && mask_group < impl_->num_masks, "view: mask_group = {} is outside 0..{}", mask_group, impl_->num_masks - 1);
+  return describe_plan(impl_->kernel_params(mask_group), impl_->attention->capacity, impl_->num_requests,
+                       *impl_->arrays.mask_groups[static_cast<std::size_t>(mask_group)].num_slots);
+}
+
+}  // namespace fovea

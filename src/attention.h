@@ -1,0 +1,86 @@
+// What stands behind the handles Attention and Plan.
+#pragma once
+
+#include <array>
+#include <cstddef>
+#include <memory>
+
+#include "fovea/engine.h"
+#include "src/backend.h"
+#include "src/problem/problem.h"
+#include "src/schedule/schedule.h"
+#include "src/select/select.h"
+
+namespace fovea {
+
+/// Room for any variant's Mask or Params: fixed, so that plan() and run() need no heap. A larger one is refused at prepare().
+struct alignas(16) VariantStorage {
+  std::byte bytes[512] = {};
+};
+void check_variant_storage(const VariantInfo& variant);
+
+struct Attention::Impl {
+  std::shared_ptr<Engine::Impl> engine;  // keeps backend alive
+  const Backend* backend = nullptr;
+  Problem problem;
+  const VariantInfo* variant = nullptr;
+  Selection selection;
+  PlanCapacity capacity;
+  std::unique_ptr<Module> module;
+};
+
+/// A mask as planned for.
+struct PlannedMask {
+  VariantStorage mask;
+  KvRange range;     // of the mask; everything for `any`
+  bool any = false;  // the mask comes with every run
+};
+
+/// Device memory of a backend.
+class DeviceMemory {
+ public:
+  DeviceMemory(const Backend& backend, std::size_t bytes) : backend_(backend), memory_(backend.allocate(bytes)) {}
+  ~DeviceMemory() { backend_.free(memory_); }
+  DeviceMemory(const DeviceMemory&) = delete;
+  DeviceMemory& operator=(const DeviceMemory&) = delete;
+  void* get() const { return memory_; }
+
+ private:
+  const Backend& backend_;
+  void* memory_;
+};
+
+struct Plan::Impl {
+  explicit Impl(std::shared_ptr<Attention::Impl> attention);
+
+  /// A plan that is being written is not one that can be run: should scheduling throw (a bug), the plan says "not planned".
+  void begin_generation() { generation = 0; }
+  void end_generation(const BatchView& view, const Batch& batch, std::int32_t masks_planned);
+
+  /// The plan's part of a launch; run() adds tensors and parameters.
+  KernelParams kernel_params(std::int32_t mask_group) const;
+
+  std::shared_ptr<Attention::Impl> attention;
+  DeviceMemory plan_memory;
+  DeviceMemory partial_memory;
+  PlanArraysMut arrays;
+  std::vector<PlannedMask> masks;  // max_mask_groups
+  std::vector<PlannedMask> staged_masks;
+  PlannedBatch batch;
+  std::int32_t num_masks = 0;
+  std::int32_t num_requests = 0;
+  std::uint64_t generation = 0;  // 0: not planned
+  std::uint64_t num_plans = 0;
+};
+
+/// The plan's inside, if it was made by this attention. Throws InvalidArgument otherwise.
+Plan::Impl& plan_of(const Plan& plan, const Attention::Impl& attention, std::string_view where);
+
+/// Checks the masks of a plan() call into `staged`; returns how many there are.
+std::int32_t stage_masks(const Attention::Impl& attention, const PlanArgs& args, std::vector<PlannedMask>& staged);
+
+/// The mask of a run: the plan's, which args.mask may repeat but not change, or for a mask group planned as `any` the run's own. Returns
+/// its range.
+KvRange resolve_mask(const Attention::Impl& attention, const PlannedMask& planned, const RunArgs& args, VariantStorage& mask);
+
+}  // namespace fovea

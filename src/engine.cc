@@ -1,0 +1,99 @@
+// The spine: prepare, plan and run, each from top to bottom in one screen. Checks are in src/problem/, choice in src/select/, scheduling in
+// src/schedule/; devices are behind src/backend.h.
+#include "fovea/engine.h"
+
+#include <fmt/format.h>
+
+#include "src/attention.h"
+#include "src/problem/problem.h"
+#include "src/support/check.h"
+
+namespace fovea {
+
+struct Engine::Impl {
+  explicit Impl(const EngineOptions& options) : backend(make_backend(options)) {}
+  std::unique_ptr<Backend> backend;
+};
+
+Engine::Engine(const EngineOptions& options) : impl_(std::make_shared<Impl>(options)) {}
+
+Attention Engine::prepare(const AttentionSpec& spec, const Limits& limits, const PrepareOptions& options) const {
+  auto attention = std::make_shared<Attention::Impl>();
+  attention->engine = impl_;
+  attention->backend = impl_->backend.get();
+  attention->problem = check_problem(spec, limits, options);
+  attention->variant = &impl_->backend->variant(attention->problem.spec.variant);
+  check_variant_storage(*attention->variant);
+  attention->selection = select_kernel(attention->problem, *impl_->backend);
+  attention->capacity = plan_capacity(attention->problem, attention->selection.choice);
+  attention->module = impl_->backend->load(attention->problem, attention->selection.choice);
+  return Attention(std::move(attention));
+}
+
+Plan Attention::new_plan() const { return Plan(std::make_shared<Plan::Impl>(impl_)); }
+
+void Attention::plan(Plan& plan, const Batch& batch, const PlanArgs& args, Stream) const {
+  Plan::Impl& p = plan_of(plan, *impl_, "plan");
+  // Everything that can be refused comes before the first write to the plan.
+  const BatchView view = check_batch(impl_->problem, batch, impl_->backend->device(), p.arrays.seen_rows);
+  const std::int32_t num_masks = stage_masks(*impl_, args, p.staged_masks);
+
+  p.begin_generation();
+  make_groups(impl_->problem, view, p.arrays);
+  for (std::int32_t m = 0; m < num_masks; ++m) {
+    p.masks[m] = p.staged_masks[m];
+    schedule(impl_->problem, impl_->selection.choice, impl_->capacity, view, p.masks[m].range, m, p.arrays);
+  }
+  p.end_generation(view, batch, num_masks);
+}
+
+void Attention::run(const Plan& plan, const RunArgs& args, Stream stream) const {
+  Plan::Impl& p = plan_of(plan, *impl_, "run");
+  FOVEA_CHECK(p.generation > 0, "run: the plan has not been planned; call Attention::plan() first");
+  FOVEA_CHECK(args.mask_group >= 0 && args.mask_group < p.num_masks, "run: mask_group = {} is outside 0..{}; the plan has {} mask group{}",
+              args.mask_group, p.num_masks - 1, p.num_masks, p.num_masks == 1 ? "" : "s");
+  VariantStorage mask;
+  VariantStorage variant_params;
+  KernelParams params = p.kernel_params(args.mask_group);
+  params.range = resolve_mask(*impl_, p.masks[args.mask_group], args, mask);
+  params.mask = mask.bytes;
+  impl_->variant->init_params(variant_params.bytes);
+  fill_fields("run", "params", *impl_->variant, impl_->variant->param_fields, args.params, impl_->backend->device(), variant_params.bytes);
+  params.variant_params = variant_params.bytes;
+  check_run(impl_->problem, *impl_->variant, p.batch, args, impl_->backend->device(), params);
+  impl_->module->run(params, stream);
+}
+
+void Engine::merge_states(std::span<const State> states, const State& out, Stream stream) const {
+  impl_->backend->merge_states(check_merge_states(states, out, impl_->backend->device()), stream);
+}
+
+void Engine::append_kv(const AppendArgs& args, Stream stream) const {
+  impl_->backend->append_kv(check_append(args, impl_->backend->device()), stream);
+}
+
+void Engine::check_pages(const KvFormat& format, const KvTables& tables, std::int64_t num_pages) const {
+  check_page_ids(format, tables, num_pages, impl_->backend->device());
+}
+
+std::string Engine::describe() const { return impl_->backend->describe(); }
+
+const AttentionSpec& Attention::spec() const { return impl_->problem.spec; }
+const Limits& Attention::limits() const { return impl_->problem.limits; }
+
+std::string Attention::explain() const {
+  const PlanCapacity& c = impl_->capacity;
+  std::string text = fmt::format("problem\n  {}\n  {}\n", impl_->problem.spec.to_string(), impl_->problem.limits.to_string());
+  text += fmt::format("kernels on {}\n{}", impl_->backend->describe(), fovea::describe(impl_->selection));
+  text += fmt::format("plan\n  {} workers; room for {} requests, {} row groups, {} mask group{}\n", c.num_workers, c.max_requests,
+                      c.max_row_groups, c.max_mask_groups, c.max_mask_groups == 1 ? "" : "s");
+  text += fmt::format("  partial states: {} slots of {} rows x ({} + 1) floats{}, {:.1f} MiB; plan arrays {:.1f} MiB\n", c.max_slots,
+                      c.rows_per_slot, impl_->problem.spec.head_dim_vo,
+                      impl_->problem.composed()
+                          ? fmt::format(" + {} rows of level states", c.partial_rows - std::int64_t{c.max_slots} * c.rows_per_slot)
+                          : std::string(),
+                      static_cast<double>(c.partial_bytes) / (1 << 20), static_cast<double>(c.plan_bytes) / (1 << 20));
+  return text;
+}
+
+}  // namespace fovea
