@@ -35,7 +35,7 @@ inline constexpr int kMaxKernelConfigs = 3;
 inline constexpr int kMaxFormats = 8;
 
 /// The integer rule that hands a group to a configuration, the same on host and device: the first whose tile holds all its packed rows,
-/// else the last. `configs` are sorted by tile_q; the last has form `list` unless it is the only one.
+/// else the last. `configs` are sorted by tile_q; the last has form `list`, where a group may have any number of row tiles.
 FOVEA_FN int32_t config_of(const KernelConfig* configs, int32_t num_configs, int32_t packed_rows) {
   int32_t c = 0;
   while (c + 1 < num_configs && packed_rows > configs[c].tile_q) {

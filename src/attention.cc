@@ -2,6 +2,7 @@
 
 #include <cstring>
 
+#include "src/page_check.h"
 #include "src/support/check.h"
 
 namespace fovea {
@@ -72,6 +73,21 @@ Plan::Impl& plan_of(const Plan& plan, const Attention::Impl& attention, std::str
               "{}: the plan belongs to another Attention ({}); a plan is used with the Attention that made it", where,
               plan.impl()->attention->problem.spec.to_string());
   return *plan.impl();
+}
+
+void check_planned(const Plan::Impl& plan, std::int32_t mask_group, std::string_view where) {
+  FOVEA_CHECK(plan.generation > 0, "{}: the plan has not been planned; call Attention::plan() first", where);
+  FOVEA_CHECK(mask_group >= 0 && mask_group < plan.num_masks, "{}: mask_group = {} is outside 0..{}; that many were planned", where,
+              mask_group, plan.num_masks - 1);
+}
+
+void check_pages_of_run(const Attention::Impl& attention, const RunArgs& args, const KernelParams& params) {
+  std::int64_t num_pages[kMaxFormats] = {};
+  for (std::size_t f = 0; f < args.kv.size(); ++f) {
+    num_pages[f] = args.kv[f].k.dim(0);
+  }
+  FOVEA_ASSERT(attention.backend->host_accessible(), "FOVEA_CHECK_RUNS on a backend whose memory the host can't read");
+  check_page_ids("run", params, num_pages);
 }
 
 std::int32_t stage_masks(const Attention::Impl& attention, const PlanArgs& args, std::vector<PlannedMask>& staged) {
@@ -165,8 +181,8 @@ std::int64_t Plan::workspace_bytes() const {
 }
 
 PlanView Plan::view(std::int32_t mask_group) const {
-  FOVEA_CHECK(planned(), "view: the plan has not been planned; call Attention::plan() first");
-  FOVEA_CHECK(mask_group >= 0 && mask_group < impl_->num_masks, "view: mask_group = {} is outside 0..{}", mask_group, impl_->num_masks - 1);
+  FOVEA_CHECK(impl_ != nullptr, "view: the plan is empty; make it with Attention::new_plan()");
+  check_planned(*impl_, mask_group, "view");
   return describe_plan(impl_->kernel_params(mask_group), impl_->attention->capacity, impl_->num_requests,
                        *impl_->arrays.mask_groups[static_cast<std::size_t>(mask_group)].num_slots);
 }

@@ -76,6 +76,12 @@ struct Plan::Impl {
 /// The plan's inside, if it was made by this attention. Throws InvalidArgument otherwise.
 Plan::Impl& plan_of(const Plan& plan, const Attention::Impl& attention, std::string_view where);
 
+/// Throws InvalidArgument unless the plan has been planned and has that mask group.
+void check_planned(const Plan::Impl& plan, std::int32_t mask_group, std::string_view where);
+
+/// FOVEA_CHECK_RUNS: the page ids a run is about to read, against its cache tensors.
+void check_pages_of_run(const Attention::Impl& attention, const RunArgs& args, const KernelParams& params);
+
 /// Checks the masks of a plan() call into `staged`; returns how many there are.
 std::int32_t stage_masks(const Attention::Impl& attention, const PlanArgs& args, std::vector<PlannedMask>& staged);
 

@@ -5,8 +5,10 @@
 #include <fmt/format.h>
 
 #include "src/attention.h"
+#include "src/page_check.h"
 #include "src/problem/problem.h"
 #include "src/support/check.h"
+#include "src/support/env.h"
 
 namespace fovea {
 
@@ -49,9 +51,7 @@ void Attention::plan(Plan& plan, const Batch& batch, const PlanArgs& args, Strea
 
 void Attention::run(const Plan& plan, const RunArgs& args, Stream stream) const {
   Plan::Impl& p = plan_of(plan, *impl_, "run");
-  FOVEA_CHECK(p.generation > 0, "run: the plan has not been planned; call Attention::plan() first");
-  FOVEA_CHECK(args.mask_group >= 0 && args.mask_group < p.num_masks, "run: mask_group = {} is outside 0..{}; the plan has {} mask group{}",
-              args.mask_group, p.num_masks - 1, p.num_masks, p.num_masks == 1 ? "" : "s");
+  check_planned(p, args.mask_group, "run");
   VariantStorage mask;
   VariantStorage variant_params;
   KernelParams params = p.kernel_params(args.mask_group);
@@ -61,6 +61,9 @@ void Attention::run(const Plan& plan, const RunArgs& args, Stream stream) const 
   fill_fields("run", "params", *impl_->variant, impl_->variant->param_fields, args.params, impl_->backend->device(), variant_params.bytes);
   params.variant_params = variant_params.bytes;
   check_run(impl_->problem, *impl_->variant, p.batch, args, impl_->backend->device(), params);
+  if (check_runs_enabled()) {
+    check_pages_of_run(*impl_, args, params);
+  }
   impl_->module->run(params, stream);
 }
 
@@ -72,8 +75,12 @@ void Engine::append_kv(const AppendArgs& args, Stream stream) const {
   impl_->backend->append_kv(check_append(args, impl_->backend->device()), stream);
 }
 
-void Engine::check_pages(const KvFormat& format, const KvTables& tables, std::int64_t num_pages) const {
-  check_page_ids(format, tables, num_pages, impl_->backend->device());
+void Attention::check_pages(const Plan& plan, std::span<const std::int64_t> num_pages, std::int32_t mask_group) const {
+  const Plan::Impl& p = plan_of(plan, *impl_, "check_pages");
+  check_planned(p, mask_group, "check_pages");
+  FOVEA_CHECK(num_pages.size() == impl_->problem.spec.formats.size(), "check_pages: num_pages has {} entries; the spec has {} formats",
+              num_pages.size(), impl_->problem.spec.formats.size());
+  check_page_ids("check_pages", p.kernel_params(mask_group), num_pages.data());
 }
 
 std::string Engine::describe() const { return impl_->backend->describe(); }

@@ -85,9 +85,6 @@ class Engine {
   /// Writes new tokens into a cache. Nothing is written when an argument is refused.
   void append_kv(const AppendArgs& args, Stream stream = {}) const;
 
-  /// Throws InvalidArgument naming the first page id outside [0, num_pages) that a row of `tables` uses. Its own call: it reads every id.
-  void check_pages(const KvFormat& format, const KvTables& tables, std::int64_t num_pages) const;
-
   std::string describe() const;  // backend, device, instruction set, threads: what a bug report needs
 
   struct Impl;
@@ -109,6 +106,10 @@ class Attention {
 
   /// Once a layer: launches. No allocation, no compilation. Writes o (and lse) of every row below qo_indptr[num_requests].
   void run(const Plan& plan, const RunArgs& args, Stream stream = {}) const;
+
+  /// Throws InvalidArgument naming the first page id outside [0, num_pages[format]) that a run of this plan would read. Its own call:
+  /// plan() reads no page ids, this reads all that rows can see. FOVEA_CHECK_RUNS=1 makes every run() do it.
+  void check_pages(const Plan& plan, std::span<const std::int64_t> num_pages, std::int32_t mask_group = 0) const;
 
   std::string explain() const;  // which kernels, why, and every other kernel's refusal; buffer sizes
   const AttentionSpec& spec() const;

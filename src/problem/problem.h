@@ -1,5 +1,5 @@
-// Every check of what a caller gives, and its plain form afterwards. Nothing else in the library checks arguments; every FOVEA_CHECK here has a
-// test case that triggers it.
+// Every check of what a caller gives, and its plain form afterwards. Nothing else in the library checks arguments; every FOVEA_CHECK here
+// has a test case that triggers it.
 #pragma once
 
 #include <cstdint>
@@ -35,8 +35,5 @@ void check_run(const Problem& problem, const VariantInfo& variant, const Planned
 
 AppendParams check_append(const AppendArgs& args, Device device);
 MergeStatesParams check_merge_states(std::span<const State> states, const State& out, Device device);
-
-/// Engine::check_pages on host-accessible tables.
-void check_page_ids(const KvFormat& format, const KvTables& tables, std::int64_t num_pages, Device device);
 
 }  // namespace fovea

@@ -27,6 +27,8 @@ Selection select_kernel(const Problem& problem, const Backend& backend) {
   const Choice& c = selection.choice;
   FOVEA_ASSERT(!c.configs.empty() && c.configs.size() <= kMaxKernelConfigs && c.num_workers > 0, "kernel {} chose {} configs, {} workers",
                c.kernel, c.configs.size(), c.num_workers);
+  FOVEA_ASSERT(c.configs.back().form == PlanForm::list, "kernel {}: the last config must be a list, for groups of any number of rows",
+               c.kernel);
   return selection;
 }
 
