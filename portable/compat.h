@@ -13,11 +13,13 @@ using int64_t = long long;
 using uint64_t = unsigned long long;
 #define FOVEA_FN __device__ __host__ __forceinline__
 #define FOVEA_OFFSETOF(type, field) static_cast<uint32_t>(__INTADDR__(&(((type*)0)->field)))
+#define FOVEA_DOUBLE_MATH(name) ::name
 #else
 #include <stddef.h>
 #include <stdint.h>
 #define FOVEA_FN inline __attribute__((always_inline))
 #define FOVEA_OFFSETOF(type, field) static_cast<uint32_t>(__builtin_offsetof(type, field))
+#define FOVEA_DOUBLE_MATH(name) __builtin_##name
 #endif
 
 #define FOVEA_RESTRICT __restrict__

@@ -11,19 +11,17 @@ inline constexpr float kLn2 = 0.69314718055994530942f;
 
 template <class T>
 FOVEA_FN constexpr T infinity() {
-  return static_cast<T>(__builtin_huge_valf());
+  return static_cast<T>(__builtin_bit_cast(float, 0x7f800000u));
 }
 
 FOVEA_FN float bits_to_float(uint32_t bits) { return __builtin_bit_cast(float, bits); }
 FOVEA_FN uint32_t float_to_bits(float x) { return __builtin_bit_cast(uint32_t, x); }
 
-#if !defined(__CUDACC_RTC__)
-FOVEA_FN double exp2(double x) { return __builtin_exp2(x); }
-FOVEA_FN double exp(double x) { return __builtin_exp(x); }
-FOVEA_FN double log2(double x) { return __builtin_log2(x); }
-FOVEA_FN double log(double x) { return __builtin_log(x); }
-FOVEA_FN double tanh(double x) { return __builtin_tanh(x); }
-#endif
+FOVEA_FN double exp2(double x) { return FOVEA_DOUBLE_MATH(exp2)(x); }
+FOVEA_FN double exp(double x) { return FOVEA_DOUBLE_MATH(exp)(x); }
+FOVEA_FN double log2(double x) { return FOVEA_DOUBLE_MATH(log2)(x); }
+FOVEA_FN double log(double x) { return FOVEA_DOUBLE_MATH(log)(x); }
+FOVEA_FN double tanh(double x) { return FOVEA_DOUBLE_MATH(tanh)(x); }
 
 /// 2^x. At most 2 ulp for x in [-126, 128); 0 below -126 (so for -inf), +inf from 128 on. NaN stays NaN.
 FOVEA_FN float exp2(float x) {
