@@ -1,5 +1,5 @@
-// The host planner: from a checked batch to row groups, cursors, items and merge lists, in buffers sized once. Integers only; no allocation.
-// The assignment itself is portable/schedule.h, which a planner kernel compiles too.
+// The host planner: from a checked batch to row groups, cursors, items and merge lists, in buffers sized once. Integers only; no
+// allocation. The assignment itself is portable/schedule.h, which a planner kernel compiles too.
 #pragma once
 
 #include <cstddef>
@@ -19,17 +19,20 @@ struct PlanCapacity {
   std::int32_t max_requests = 0;
   std::int32_t max_row_groups = 0;
   std::int32_t max_row_refs = 0;
-  std::int32_t max_composed_rows = 0;   // query tokens; 0 with one format
-  std::int32_t max_items[kMaxKernelConfigs] = {};   // form list
+  std::int32_t max_composed_rows = 0;              // query tokens
+  std::int32_t max_row_tiles = 0;                  // of all groups, without heads
+  std::int32_t max_items[kMaxKernelConfigs] = {};  // form list
   std::int32_t max_merges[kMaxKernelConfigs] = {};
-  std::int32_t max_slots = 0;           // partial states of all configurations together, a mask group at a time
+  std::int32_t max_slots = 0;  // partial states of all configurations together, a mask group at a time
   std::int32_t rows_per_slot = 0;
   std::int32_t max_mask_groups = 1;
-  std::int64_t partial_rows = 0;        // rows of PartialView: slots, then level states
+  std::int32_t split_tokens = 0;  // columns between the cuts of policies other than throughput; a multiple of every tile_kv
+  std::int64_t partial_rows = 0;  // rows of PartialView: slots, then level states
   std::int64_t partial_bytes = 0;
-  std::int64_t plan_bytes = 0;          // all other arrays
+  std::int64_t plan_bytes = 0;  // all other arrays
 };
 
+/// Throws InvalidArgument when a fixed split needs more than PrepareOptions::max_workspace_bytes.
 PlanCapacity plan_capacity(const Problem& problem, const Choice& choice);
 
 struct ScheduleArrays {
@@ -43,7 +46,16 @@ struct ScheduleArrays {
 /// One mask group of a plan.
 struct MaskGroupArrays {
   ScheduleArrays schedules[kMaxKernelConfigs];
-  std::int32_t* num_slots;              // used
+  std::int32_t* num_slots;  // used
+};
+
+/// Scratch of schedule(): what one group costs.
+struct GroupWork {
+  std::uint64_t cost_before;   // of the groups before it in its configuration, all heads
+  std::int32_t config;         // -1: no rows, no work
+  std::int32_t heads;          // kv heads it has units for
+  std::int32_t num_row_tiles;  // its visible tiles are row_tiles[first_row_tile ..]
+  std::int32_t first_row_tile;
 };
 
 /// The arrays of one plan, laid out in one block of PlanCapacity::plan_bytes.
@@ -55,8 +67,9 @@ struct PlanArraysMut {
   std::int32_t* num_groups;
   std::int32_t* num_composed;
   std::vector<MaskGroupArrays> mask_groups;  // max_mask_groups
-  std::uint64_t* scratch;               // the host planner's: prefix sums of cost and counts
-  std::uint64_t* seen_rows;             // one bit per query token, for checks
+  GroupWork* work;                           // scratch, as the next
+  VisibleTiles* row_tiles;
+  std::uint64_t* seen_rows;  // one bit per query token, for checks
 };
 
 PlanArraysMut lay_out_plan(const PlanCapacity& capacity, void* memory);

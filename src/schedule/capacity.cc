@@ -1,0 +1,240 @@
+// What a plan has room for, from problem and choice alone, and how its arrays lie in memory.
+#include <algorithm>
+
+#include "portable/schedule.h"
+#include "src/schedule/schedule.h"
+#include "src/support/check.h"
+
+namespace fovea {
+
+namespace {
+
+constexpr std::int64_t kAlignment = 64;
+constexpr std::int32_t kInvariantSplit = 2048;  // columns
+
+/// Bounds that follow from the limits, counted over all formats.
+struct Bounds {
+  std::int64_t groups;     // with rows: each has at least one query token, and each token is in one row set per format
+  std::int64_t row_tiles;  // of those groups, in the last configuration's row tiles (others have one each)
+  std::int64_t heads;      // units per row tile
+  std::int64_t packed_rows_of_group;
+};
+
+Bounds bounds_of(const Problem& problem, const KernelConfig& last) {
+  const std::int64_t num_formats = static_cast<std::int64_t>(problem.spec.formats.size());
+  const std::int64_t tokens = problem.limits.max_query_tokens;
+  const bool all_per_head =
+      std::all_of(problem.spec.formats.begin(), problem.spec.formats.end(), [](const KvFormat& f) { return f.per_kv_head; });
+  const std::int64_t copies = all_per_head ? problem.spec.num_kv_heads : 1;  // groups with the same rows
+  const bool any_per_head =
+      std::any_of(problem.spec.formats.begin(), problem.spec.formats.end(), [](const KvFormat& f) { return f.per_kv_head; });
+  const std::int64_t groups_of_tokens = num_formats * tokens * (any_per_head ? problem.spec.num_kv_heads : 1);
+  Bounds b;
+  b.heads = all_per_head ? 1 : problem.spec.num_kv_heads;
+  b.groups = std::min<std::int64_t>(problem.limits.max_row_groups, groups_of_tokens);
+  b.packed_rows_of_group = tokens * problem.group_size;
+  // ceil(rows / tile) <= (rows + tile - 1) / tile, summed: the groups' rows together are at most all packed rows.
+  const std::int64_t tile = rows_per_tile(last, problem.group_size);
+  const std::int64_t rows =
+      num_formats * tokens * problem.group_size * (any_per_head ? std::max<std::int64_t>(copies, problem.spec.num_kv_heads) : 1);
+  b.row_tiles = (rows + b.groups * (tile - 1)) / tile;
+  return b;
+}
+
+/// Most partial states that cuts at every `split` columns can leave. A group that is cut has more than `split` columns, at most
+/// kMaxRowsOfFixedSplit packed rows and ceil(columns / split) chunks per unit. Over the cut groups, ceil(c / split) <= c / split + (split -
+/// 1) / split adds up to at most columns / split + groups, where there are at most columns / (split + 1) groups; and no group has more
+/// columns than a request may have tokens. A row set shared by several requests counts fewer columns than `max_kv_tokens` does. Tables per
+/// head count each head's columns once per head. Groups that aren't requests (row blocks) share no bound on their columns together: then
+/// each may be as long as a request.
+std::int64_t max_fixed_slots(const Problem& problem, const Bounds& b, const KernelConfig& config, std::int64_t split) {
+  const Limits& limits = problem.limits;
+  const std::int64_t heads = problem.spec.num_kv_heads;
+  const std::int64_t tile = rows_per_tile(config, problem.group_size);
+  const std::int64_t rows = std::min<std::int64_t>(kMaxRowsOfFixedSplit, b.packed_rows_of_group);
+  const std::int64_t tiles_of_group = ceil_div(rows, tile);
+  const std::int64_t chunks_of_request = ceil_div<std::int64_t>(limits.max_kv_tokens_per_request, split);
+  if (chunks_of_request < 2) {
+    return 0;
+  }
+  const std::int64_t by_groups = b.groups * b.heads * chunks_of_request;
+  const bool blocks =
+      std::any_of(problem.spec.formats.begin(), problem.spec.formats.end(), [](const KvFormat& f) { return f.block_rows > 0; });
+  if (blocks) {
+    return by_groups * tiles_of_group;
+  }
+  const std::int64_t num_formats = static_cast<std::int64_t>(problem.spec.formats.size());
+  const std::int64_t columns = limits.max_kv_tokens * num_formats;
+  const std::int64_t by_columns = heads * (columns / split + std::min(b.groups, columns / (split + 1)));
+  return std::min(by_groups, by_columns) * tiles_of_group;
+}
+
+std::int32_t checked_count(std::int64_t count, const char* what) {
+  FOVEA_CHECK(count < (std::int64_t{1} << 31), "prepare: these limits need room for {} {}; at most 2^31 - 1", count, what);
+  return static_cast<std::int32_t>(count);
+}
+
+std::int64_t aligned(std::int64_t bytes) { return ceil_div(bytes, kAlignment) * kAlignment; }
+
+/// Slots and what they are cut by. `budget`: bytes for slots, negative: no bound.
+void size_slots(const Problem& problem, const Choice& choice, const Bounds& bounds, std::int64_t slot_bytes, std::int64_t budget,
+                PlanCapacity& capacity) {
+  const std::int64_t affordable = budget < 0 ? (std::int64_t{1} << 30) : budget / slot_bytes;
+  const PrepareOptions& options = problem.options;
+  if (options.policy == Policy::throughput) {
+    capacity.max_slots = static_cast<std::int32_t>(std::min<std::int64_t>(2 * choice.num_workers, affordable));
+    return;
+  }
+  if (options.policy == Policy::fixed_split) {
+    capacity.split_tokens = options.fixed_split;
+    for (const KernelConfig& config : choice.configs) {
+      FOVEA_CHECK(options.fixed_split > 0 && options.fixed_split % config.tile_kv == 0,
+                  "prepare: fixed_split = {} is no multiple of the kernel's kv tile of {}", options.fixed_split, config.tile_kv);
+    }
+  } else {
+    FOVEA_ASSERT(choice.configs.size() == 1, "policy batch_invariant with {} kernel configurations", choice.configs.size());
+    capacity.split_tokens = ceil_div(kInvariantSplit, choice.configs[0].tile_kv) * choice.configs[0].tile_kv;
+  }
+  // Configurations of smaller tiles have as many or more row tiles in a group of at most kMaxRowsOfFixedSplit packed rows, but then only
+  // one.
+  const KernelConfig& config = choice.configs.back();
+  std::int64_t slots = max_fixed_slots(problem, bounds, config, capacity.split_tokens);
+  while (slots > affordable && options.policy == Policy::batch_invariant && capacity.split_tokens < kUnbounded / 2) {
+    capacity.split_tokens *= 2;  // still a function of the prepared problem alone
+    slots = max_fixed_slots(problem, bounds, config, capacity.split_tokens);
+  }
+  FOVEA_CHECK(
+      slots <= affordable,
+      "prepare: fixed_split = {} can need {} partial states of {} bytes for these limits, max_workspace_bytes = {} leaves room for {}; "
+      "give more, or lower max_kv_tokens, or take a longer split",
+      options.fixed_split, slots, slot_bytes, options.max_workspace_bytes, affordable);
+  capacity.max_slots = checked_count(slots, "partial states");
+}
+
+void check_configs(const Problem& problem, const Choice& choice) {
+  for (const KernelConfig& config : choice.configs) {
+    FOVEA_ASSERT(config.tile_q > 0 && config.tile_kv > 0 && config.cost.fixed > 0 && config.cost.per_tile > 0,
+                 "kernel configuration of {} x {} with cost {} + {} a tile", config.tile_q, config.tile_kv, config.cost.fixed,
+                 config.cost.per_tile);
+    const std::uint64_t tiles = static_cast<std::uint64_t>(ceil_div(problem.limits.max_kv_tokens_per_request, config.tile_kv));
+    FOVEA_ASSERT((tiles + 1) * config.cost.per_tile + config.cost.fixed + config.cost.per_partial < (std::uint64_t{1} << 32),
+                 "cost of {} tiles at {} each", tiles, config.cost.per_tile);
+    FOVEA_ASSERT(config.form == PlanForm::list || problem.options.policy == Policy::throughput,
+                 "a ranges configuration needs policy throughput");
+  }
+  FOVEA_ASSERT(choice.configs.back().form == PlanForm::list,
+               "the last kernel configuration has groups of any number of rows; it is a list");
+}
+
+/// Hands out adjacent aligned arrays; with a null base it only counts.
+class Layout {
+ public:
+  explicit Layout(void* base) : base_(static_cast<std::byte*>(base)) {}
+  template <class T>
+  void place(T*& array, std::int64_t count) {
+    array = base_ == nullptr ? nullptr : reinterpret_cast<T*>(base_ + bytes_);
+    bytes_ += aligned(count * static_cast<std::int64_t>(sizeof(T)));
+  }
+  std::int64_t bytes() const { return bytes_; }
+
+ private:
+  std::byte* base_;
+  std::int64_t bytes_ = 0;
+};
+
+PlanArraysMut lay_out(const PlanCapacity& c, Layout& layout) {
+  PlanArraysMut a{};
+  layout.place(a.requests, c.max_requests);
+  layout.place(a.groups, c.max_row_groups);
+  layout.place(a.row_refs, c.max_row_refs);
+  layout.place(a.composed, c.max_composed_rows);
+  layout.place(a.num_groups, 1);
+  layout.place(a.num_composed, 1);
+  a.mask_groups.resize(static_cast<std::size_t>(c.max_mask_groups));
+  for (MaskGroupArrays& mask_group : a.mask_groups) {
+    layout.place(mask_group.num_slots, 1);
+    for (std::int32_t i = 0; i < c.num_configs; ++i) {
+      ScheduleArrays& s = mask_group.schedules[i];
+      layout.place(s.cursors, c.max_items[i] == 0 ? c.num_workers : 0);
+      layout.place(s.items, c.max_items[i]);
+      layout.place(s.merges, c.max_merges[i]);
+      layout.place(s.num_items, 1);
+      layout.place(s.num_merges, 1);
+    }
+  }
+  layout.place(a.work, c.max_row_groups);
+  layout.place(a.row_tiles, c.max_row_tiles);
+  layout.place(a.seen_rows, ceil_div(c.max_composed_rows, 64));
+  return a;
+}
+
+}  // namespace
+
+PlanCapacity plan_capacity(const Problem& problem, const Choice& choice) {
+  check_configs(problem, choice);
+  const Limits& limits = problem.limits;
+  const Bounds bounds = bounds_of(problem, choice.configs.back());
+  const std::int64_t num_formats = static_cast<std::int64_t>(problem.spec.formats.size());
+
+  PlanCapacity c;
+  c.num_workers = choice.num_workers;
+  c.num_configs = static_cast<std::int32_t>(choice.configs.size());
+  c.max_requests = limits.max_requests;
+  c.max_row_groups = limits.max_row_groups;
+  c.max_row_refs = checked_count(num_formats * limits.max_query_tokens, "row references");
+  c.max_composed_rows = limits.max_query_tokens;
+  c.max_row_tiles = checked_count(bounds.row_tiles, "row tiles");
+  c.max_mask_groups = limits.max_mask_groups;
+
+  std::int64_t rows_per_slot = 0;
+  for (const KernelConfig& config : choice.configs) {
+    rows_per_slot = std::max<std::int64_t>(rows_per_slot, rows_per_tile(config, problem.group_size));
+  }
+  rows_per_slot = std::min(rows_per_slot, bounds.packed_rows_of_group);
+  if (problem.options.policy != Policy::throughput) {
+    rows_per_slot = std::min<std::int64_t>(rows_per_slot, kMaxRowsOfFixedSplit);
+  }
+  c.rows_per_slot = static_cast<std::int32_t>(rows_per_slot);
+  const std::int64_t row_bytes = (problem.spec.head_dim_vo + 1) * static_cast<std::int64_t>(sizeof(float));
+  const std::int64_t level_rows = problem.composed() ? num_formats * limits.max_query_tokens * problem.spec.num_qo_heads : 0;
+  const std::int64_t workspace = problem.options.max_workspace_bytes;
+  size_slots(problem, choice, bounds, rows_per_slot * row_bytes,
+             workspace < 0 ? -1 : std::max<std::int64_t>(0, workspace - level_rows * row_bytes), c);
+  c.partial_rows = std::int64_t{c.max_slots} * c.rows_per_slot + level_rows;
+  c.partial_bytes = c.partial_rows * row_bytes;
+
+  for (std::int32_t i = 0; i < c.num_configs; ++i) {
+    c.max_merges[i] = c.max_slots / 2;  // a merge has at least two
+    if (choice.configs[static_cast<std::size_t>(i)].form == PlanForm::list) {
+      const std::int64_t row_tiles = i + 1 < c.num_configs ? bounds.groups : bounds.row_tiles;
+      c.max_items[i] = checked_count(row_tiles * bounds.heads + c.max_slots, "work items");
+    }
+  }
+  Layout layout(nullptr);
+  lay_out(c, layout);
+  c.plan_bytes = layout.bytes();
+  return c;
+}
+
+PlanArraysMut lay_out_plan(const PlanCapacity& capacity, void* memory) {
+  Layout layout(memory);
+  return lay_out(capacity, layout);
+}
+
+PlanArrays plan_arrays(const PlanArraysMut& arrays, std::int32_t mask_group, std::int32_t num_configs) {
+  PlanArrays view{};
+  view.requests = arrays.requests;
+  view.groups = arrays.groups;
+  view.row_refs = arrays.row_refs;
+  view.composed = arrays.composed;
+  view.num_composed = arrays.num_composed;
+  view.num_groups = arrays.num_groups;
+  const MaskGroupArrays& group = arrays.mask_groups[static_cast<std::size_t>(mask_group)];
+  for (std::int32_t c = 0; c < num_configs; ++c) {
+    const ScheduleArrays& s = group.schedules[c];
+    view.schedules[c] = {.cursors = s.cursors, .items = s.items, .num_items = s.num_items, .merges = s.merges, .num_merges = s.num_merges};
+  }
+  return view;
+}
+
+}  // namespace fovea
