@@ -25,11 +25,7 @@ Plan::Impl::Impl(std::shared_ptr<Attention::Impl> owner)
       staged_masks(masks.size()) {}
 
 void Plan::Impl::end_generation(const BatchView& view, const Batch& b, std::int32_t masks_planned) {
-  batch.num_query_tokens = view.qo_indptr[view.num_requests];
-  for (std::int32_t f = 0; f < view.num_formats; ++f) {
-    const KvTables& tables = b.kv[static_cast<std::size_t>(f)];
-    batch.tables[f] = tables.page_table.defined() ? tables.page_table.as<std::int32_t>() : tables.page_indices.as<std::int32_t>();
-  }
+  batch = planned_batch(view, b);
   num_masks = masks_planned;
   num_requests = view.num_requests;
   generation = ++num_plans;

@@ -15,7 +15,8 @@ namespace fovea {
 /// spec + limits + options with all defaults resolved. Throws InvalidArgument.
 Problem check_problem(const AttentionSpec& spec, const Limits& limits, const PrepareOptions& options);
 
-/// The batch as pointers. `seen_rows` is scratch of at least max_query_tokens bits. Reads lengths, no page ids.
+/// The batch as pointers. `seen_rows` is scratch of at least max_query_tokens bits. Reads lengths, no page ids; allocates nothing, as do
+/// all checks below unless they throw.
 BatchView check_batch(const Problem& problem, const Batch& batch, Device device, std::uint64_t* seen_rows);
 
 /// Writes named values into a Mask or Params struct (already holding its defaults). `where`: "plan" or "run"; `what`: "mask" or "params".
@@ -27,7 +28,10 @@ void fill_fields(std::string_view where, std::string_view what, const VariantInf
 struct PlannedBatch {
   std::int32_t num_query_tokens = 0;
   const std::int32_t* tables[kMaxFormats] = {};  // page ids per format; null: ragged
+  std::int32_t ragged_tokens[kMaxFormats] = {};  // tokens a ragged format's K and V must hold
+  std::int32_t kv_pos_strides[kMaxFormats] = {};
 };
+PlannedBatch planned_batch(const BatchView& view, const Batch& batch);
 
 /// Fills q, out, kv, scales and flags of `params`; leaves the plan's part alone.
 void check_run(const Problem& problem, const VariantInfo& variant, const PlannedBatch& planned, const RunArgs& args, Device device,

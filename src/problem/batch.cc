@@ -1,0 +1,439 @@
+// check_batch: one step's lengths and tables. Reads every length once, no page ids; loops over requests are branch-free where all is well
+// and look for the culprit only when it is not.
+#include <cstring>
+
+#include "src/problem/problem.h"
+#include "src/problem/tensor_check.h"
+
+namespace fovea {
+namespace {
+
+constexpr std::int32_t kMaxPosition = 1 << 29;  // positions are inside +-this
+
+struct BatchCheck {
+  const Problem& problem;
+  const Batch& batch;
+  Device device;
+  std::uint64_t* seen_rows;
+  BatchView view{};
+  std::int32_t num_query_tokens = 0;
+  std::int32_t num_groups = 0;      // of the formats checked so far
+  std::int64_t tokens_x_heads = 0;  // columns of all groups, once per kv head that reads them
+
+  Argument argument(std::string_view field) const { return {"plan", "", -1, field}; }
+  Argument argument(std::int32_t format, std::string_view field) const { return {"plan", "kv", format, field}; }
+  const KvTables& tables(std::int32_t format) const { return batch.kv[static_cast<std::size_t>(format)]; }
+  const KvFormat& format(std::int32_t i) const { return problem.spec.formats[static_cast<std::size_t>(i)]; }
+};
+
+/// An optional i32 vector with `count` entries; null when not given.
+const std::int32_t* optional_vector(const BatchCheck& check, const Argument& name, const TensorView& tensor, std::int64_t count) {
+  if (!tensor.defined()) {
+    return nullptr;
+  }
+  check_vector(name, tensor, DType::i32, count, check.device);
+  return tensor.as<const std::int32_t>();
+}
+
+void check_requests(BatchCheck& check) {
+  const Limits& limits = check.problem.limits;
+  const Argument name = check.argument("qo_indptr");
+  check_any_vector(name, check.batch.qo_indptr, DType::i32, check.device);
+  const std::int64_t num_requests = check.batch.qo_indptr.dim(0) - 1;
+  FOVEA_CHECK(num_requests >= 0, "plan: qo_indptr has no entries; it needs num_requests + 1");
+  FOVEA_CHECK(num_requests <= limits.max_requests, "plan: {} requests are over limits.max_requests = {}", num_requests,
+              limits.max_requests);
+  const std::int32_t n = static_cast<std::int32_t>(num_requests);
+  const std::int32_t* indptr = check.batch.qo_indptr.as<const std::int32_t>();
+  check_indptr(name, indptr, n);
+  FOVEA_CHECK(indptr[n] <= limits.max_query_tokens, "plan: {} query tokens are over limits.max_query_tokens = {}", indptr[n],
+              limits.max_query_tokens);
+  std::int32_t longest = 0;
+  for (std::int32_t r = 0; r < n; ++r) {
+    longest = max_(longest, indptr[r + 1] - indptr[r]);
+  }
+  for (std::int32_t r = 0; longest > limits.max_query_tokens_per_request && r < n; ++r) {
+    FOVEA_CHECK(indptr[r + 1] - indptr[r] <= limits.max_query_tokens_per_request,
+                "plan: request {} has {} query tokens, over limits.max_query_tokens_per_request = {}", r, indptr[r + 1] - indptr[r],
+                limits.max_query_tokens_per_request);
+  }
+  check.view.qo_indptr = indptr;
+  check.view.num_requests = n;
+  check.num_query_tokens = indptr[n];
+  check.view.kv_len = optional_vector(check, check.argument("kv_len"), check.batch.kv_len, n);
+  check.view.q_pos = optional_vector(check, check.argument("q_pos"), check.batch.q_pos, n);
+}
+
+/// `row_indptr` of format i: its number of sets and its values. Returns how many places its sets have.
+void check_row_sets(BatchCheck& check, std::int32_t i, FormatView& f) {
+  const KvTables& tables = check.tables(i);
+  const Argument name = check.argument(i, "row_indptr");
+  check_any_vector(name, tables.row_indptr, DType::i32, check.device);
+  FOVEA_CHECK(f.block_rows == 0, "plan: kv[{}].row_indptr is given but formats[{}].block_rows = {} says what the rows of a group are", i, i,
+              f.block_rows);
+  const std::int64_t num_sets = tables.row_indptr.dim(0) - 1;
+  FOVEA_CHECK(num_sets >= 0 && num_sets <= check.problem.limits.max_row_groups,
+              "plan: kv[{}].row_indptr has {} entries; it needs 1 to limits.max_row_groups + 1 = {}", i, num_sets + 1,
+              check.problem.limits.max_row_groups + 1);
+  f.num_row_sets = static_cast<std::int32_t>(num_sets);
+  f.row_indptr = tables.row_indptr.as<const std::int32_t>();
+  check_indptr(name, f.row_indptr, f.num_row_sets);
+  const std::int32_t rows = f.row_indptr[f.num_row_sets];
+  FOVEA_CHECK(rows <= check.num_query_tokens,
+              "plan: kv[{}].row_indptr ends at {} but the batch has {} query tokens; a row is in one group at most", i, rows,
+              check.num_query_tokens);
+  FOVEA_CHECK(check.problem.composed() || rows == check.num_query_tokens,
+              "plan: kv[{}].row_indptr ends at {} but the batch has {} query tokens; with one format every row is in a group", i, rows,
+              check.num_query_tokens);
+}
+
+void check_row_indices(BatchCheck& check, std::int32_t i, FormatView& f) {
+  const TensorView& tensor = check.tables(i).row_indices;
+  FOVEA_CHECK(f.row_indptr != nullptr, "plan: kv[{}].row_indices is given without kv[{}].row_indptr", i, i);
+  check_any_vector(check.argument(i, "row_indices"), tensor, DType::i32, check.device);
+  const std::int32_t rows = f.row_indptr[f.num_row_sets];
+  FOVEA_CHECK(tensor.dim(0) >= rows, "plan: kv[{}].row_indices has {} entries but kv[{}].row_indptr ends at {}", i, tensor.dim(0), i, rows);
+  f.row_indices = tensor.as<const std::int32_t>();
+  std::memset(check.seen_rows, 0, sizeof(std::uint64_t) * static_cast<std::size_t>(ceil_div(check.num_query_tokens, 64)));
+  for (std::int32_t j = 0; j < rows; ++j) {
+    const std::int32_t row = f.row_indices[j];
+    FOVEA_CHECK(0 <= row && row < check.num_query_tokens, "plan: kv[{}].row_indices[{}] = {}; the batch has query tokens 0 to {}", i, j,
+                row, check.num_query_tokens - 1);
+    std::uint64_t& word = check.seen_rows[row / 64];
+    const std::uint64_t bit = std::uint64_t{1} << (row % 64);
+    FOVEA_CHECK((word & bit) == 0, "plan: kv[{}].row_indices[{}] = {} is there twice; a row is in one group of a format", i, j, row);
+    word |= bit;
+  }
+}
+
+void check_rows(BatchCheck& check, std::int32_t i, FormatView& f) {
+  f.first_row_ref = -1;
+  if (check.tables(i).row_indptr.defined()) {
+    check_row_sets(check, i, f);
+  } else {
+    f.num_row_sets = f.block_rows > 0 ? ceil_div(check.num_query_tokens, f.block_rows) : check.view.num_requests;
+  }
+  if (check.tables(i).row_indices.defined()) {
+    check_row_indices(check, i, f);
+  }
+  const std::int64_t groups = std::int64_t{f.num_row_sets} * f.heads_per_set + check.num_groups;
+  FOVEA_CHECK(groups <= check.problem.limits.max_row_groups, "plan: {} row groups up to kv[{}] are over limits.max_row_groups = {}", groups,
+              i, check.problem.limits.max_row_groups);
+}
+
+/// Exactly one of the two forms of tables, or the indptr of a ragged format; which of the lengths goes with which.
+void check_form(const BatchCheck& check, std::int32_t i) {
+  const KvTables& t = check.tables(i);
+  const bool csr = t.page_indptr.defined() || t.page_indices.defined();
+  if (!check.format(i).has_table) {
+    FOVEA_CHECK(t.page_indptr.defined(), "plan: kv[{}].page_indptr is not given; a ragged format needs it, in tokens", i);
+    FOVEA_CHECK(!t.page_indices.defined() && !t.page_table.defined(), "plan: kv[{}] has page ids but formats[{}] is ragged", i, i);
+    FOVEA_CHECK(!t.last_page_len.defined() && !t.kv_len.defined(),
+                "plan: kv[{}] has last_page_len or kv_len but formats[{}] is ragged; kv[{}].page_indptr says how many tokens there are", i,
+                i, i);
+  } else {
+    FOVEA_CHECK(csr || t.page_table.defined(), "plan: kv[{}] has no tables; give page_indptr and page_indices, or page_table and kv_len",
+                i);
+    FOVEA_CHECK(!csr || !t.page_table.defined(), "plan: kv[{}] has both page_indptr/page_indices and page_table; give one form", i);
+    FOVEA_CHECK(!csr || (t.page_indptr.defined() && t.page_indices.defined()),
+                "plan: kv[{}] has one of page_indptr and page_indices; tables need both", i);
+    FOVEA_CHECK(csr || t.kv_len.defined(), "plan: kv[{}].kv_len is not given; page_table needs it", i);
+    FOVEA_CHECK(csr || !t.last_page_len.defined(), "plan: kv[{}].last_page_len goes with page_indptr; with page_table give kv_len alone",
+                i);
+    FOVEA_CHECK(!t.last_page_len.defined() || !t.kv_len.defined(), "plan: kv[{}] has both last_page_len and kv_len; give one", i);
+  }
+  FOVEA_CHECK(!t.table_rows.defined() || t.page_table.defined(), "plan: kv[{}].table_rows is given without kv[{}].page_table", i, i);
+}
+
+void check_csr(BatchCheck& check, std::int32_t i, FormatView& f, std::int32_t groups) {
+  const KvTables& t = check.tables(i);
+  const Argument name = check.argument(i, "page_indptr");
+  check_vector(name, t.page_indptr, DType::i32, std::int64_t{groups} + 1, check.device);
+  f.page_indptr = t.page_indptr.as<const std::int32_t>();
+  check_indptr(name, f.page_indptr, groups);
+  if (f.has_table) {
+    check_any_vector(check.argument(i, "page_indices"), t.page_indices, DType::i32, check.device);
+    FOVEA_CHECK(t.page_indices.dim(0) >= f.page_indptr[groups],
+                "plan: kv[{}].page_indices has {} entries but kv[{}].page_indptr ends at {}", i, t.page_indices.dim(0), i,
+                f.page_indptr[groups]);
+  }
+  f.last_page_len = optional_vector(check, check.argument(i, "last_page_len"), t.last_page_len, groups);
+  for (std::int32_t g = 0; f.last_page_len != nullptr && g < groups; ++g) {
+    FOVEA_CHECK((1 <= f.last_page_len[g] && f.last_page_len[g] <= f.page_size) || f.page_indptr[g] == f.page_indptr[g + 1],
+                "plan: kv[{}].last_page_len[{}] = {}; it must be 1 to page_size = {}", i, g, f.last_page_len[g], f.page_size);
+  }
+}
+
+void check_table_2d(BatchCheck& check, std::int32_t i, FormatView& f, std::int32_t groups) {
+  const KvTables& t = check.tables(i);
+  const Argument name = check.argument(i, "page_table");
+  check_tensor(name, t.page_table, 2, "[rows, width]", check.device);
+  check_dtype(name, t.page_table, DType::i32);
+  check_innermost(name, t.page_table);
+  const std::int64_t rows = t.page_table.dim(0);
+  FOVEA_CHECK(rows <= 1 || t.page_table.stride(0) >= 0, "plan: kv[{}].page_table has row stride {}; it must not be negative", i,
+              t.page_table.stride(0));
+  f.table_row_stride = rows <= 1 ? t.page_table.dim(1) : t.page_table.stride(0);
+  f.table_rows = optional_vector(check, check.argument(i, "table_rows"), t.table_rows, groups);
+  FOVEA_CHECK(f.table_rows != nullptr || rows >= groups, "plan: kv[{}].page_table has {} rows for {} groups; give more, or table_rows", i,
+              rows, groups);
+  for (std::int32_t g = 0; f.table_rows != nullptr && g < groups; ++g) {
+    FOVEA_CHECK(0 <= f.table_rows[g] && f.table_rows[g] < rows, "plan: kv[{}].table_rows[{}] = {}; kv[{}].page_table has rows 0 to {}", i,
+                g, f.table_rows[g], i, rows - 1);
+  }
+}
+
+/// Table entries group g has room for.
+std::int64_t entries_of(const BatchCheck& check, std::int32_t i, const FormatView& f, std::int32_t g) {
+  return f.page_indptr != nullptr ? f.page_indptr[g + 1] - f.page_indptr[g] : check.tables(i).page_table.dim(1);
+}
+
+/// kv_len of format i: not negative, and inside the tables.
+void check_kv_len(BatchCheck& check, std::int32_t i, FormatView& f, std::int32_t groups) {
+  f.kv_len = optional_vector(check, check.argument(i, "kv_len"), check.tables(i).kv_len, groups);
+  for (std::int32_t g = 0; f.kv_len != nullptr && g < groups; ++g) {
+    FOVEA_CHECK(f.kv_len[g] >= 0, "plan: kv[{}].kv_len[{}] = {}; it must not be negative", i, g, f.kv_len[g]);
+    FOVEA_CHECK(f.kv_len[g] <= entries_of(check, i, f, g) * f.page_size,
+                "plan: kv[{}].kv_len[{}] = {} does not fit the {} pages of {} tokens it has", i, g, f.kv_len[g], entries_of(check, i, f, g),
+                f.page_size);
+  }
+}
+
+std::int64_t wide_tokens_of(const FormatView& f, std::int32_t g) {
+  if (f.kv_len != nullptr) {
+    return f.kv_len[g];
+  }
+  const std::int64_t entries = f.page_indptr[g + 1] - f.page_indptr[g];
+  if (f.last_page_len == nullptr || entries == 0) {
+    return entries * f.page_size;
+  }
+  return (entries - 1) * f.page_size + f.last_page_len[g];
+}
+
+void check_tokens(BatchCheck& check, std::int32_t i, const FormatView& f, std::int32_t groups) {
+  const std::int64_t limit = check.problem.limits.max_kv_tokens_per_request;
+  std::int64_t longest = 0;
+  std::int64_t total = 0;
+  for (std::int32_t g = 0; g < groups; ++g) {
+    const std::int64_t tokens = wide_tokens_of(f, g);
+    longest = max_(longest, tokens);
+    total += tokens;
+  }
+  for (std::int32_t g = 0; longest > limit && g < groups; ++g) {
+    FOVEA_CHECK(wide_tokens_of(f, g) <= limit, "plan: group {} of kv[{}] has {} tokens, over limits.max_kv_tokens_per_request = {}", g, i,
+                wide_tokens_of(f, g), limit);
+  }
+  const std::int32_t heads = check.problem.spec.num_kv_heads;
+  check.tokens_x_heads += total * (f.heads_per_set > 1 ? 1 : heads);
+  FOVEA_CHECK(check.tokens_x_heads <= check.problem.limits.max_kv_tokens * heads,
+              "plan: the groups up to kv[{}] have {} tokens, over limits.max_kv_tokens = {}", i,
+              ceil_div<std::int64_t>(check.tokens_x_heads, heads), check.problem.limits.max_kv_tokens);
+}
+
+void check_format_tables(BatchCheck& check, std::int32_t i) {
+  const KvFormat& format = check.format(i);
+  FormatView& f = check.view.formats[i];
+  f.page_size = format.page_size;
+  f.block_rows = format.block_rows;
+  f.heads_per_set = format.per_kv_head ? check.problem.spec.num_kv_heads : 1;
+  f.has_table = format.has_table;
+  f.by_index = format.by_index;
+  f.kv_pos_stride = check.tables(i).kv_pos_stride;
+  check_form(check, i);
+  check_rows(check, i, f);
+  const std::int32_t groups = f.num_groups();
+  if (check.tables(i).page_table.defined()) {
+    check_table_2d(check, i, f, groups);
+  } else {
+    check_csr(check, i, f, groups);
+  }
+  check_kv_len(check, i, f, groups);
+  check_tokens(check, i, f, groups);
+  f.kv_pos = optional_vector(check, check.argument(i, "kv_pos"), check.tables(i).kv_pos, groups);
+  f.first_group = check.num_groups;
+  check.num_groups += groups;
+}
+
+bool sets_are_requests(const FormatView& f) { return f.row_indptr == nullptr && f.block_rows == 0; }
+
+/// The first request some of whose rows are in another set of `f` than its first, or in none: such a format doesn't say how many tokens a
+/// request has. -1: there is none. (Not for formats with row_indices.)
+std::int32_t request_cut_by(const BatchCheck& check, const FormatView& f) {
+  if (sets_are_requests(f)) {
+    return -1;
+  }
+  const std::int32_t* qo_indptr = check.view.qo_indptr;
+  for (std::int32_t r = 0; r < check.view.num_requests; ++r) {
+    const std::int32_t begin = qo_indptr[r], end = qo_indptr[r + 1];
+    if (begin == end || f.num_row_sets == 0) {
+      continue;
+    }
+    std::int32_t set_begin = 0, set_end = 0;
+    rows_of_set(check.view, f, set_of_row(f, begin, r), set_begin, set_end);
+    const bool none_in_sets = set_end <= begin;  // sets are adjacent: rows behind the last are in none
+    if (!none_in_sets && set_end < end) {
+      return r;
+    }
+  }
+  return -1;
+}
+
+/// Tokens of the first `num_formats` formats for a request: what portable tokens_before() computes, in 64 bits.
+std::int64_t wide_tokens_before(const BatchCheck& check, std::int32_t request, std::int32_t num_formats) {
+  const BatchView& b = check.view;
+  const std::int32_t row = b.qo_indptr[request];
+  std::int64_t tokens = 0;
+  for (std::int32_t i = 0; i < num_formats; ++i) {
+    const FormatView& f = b.formats[i];
+    if (f.num_row_sets == 0 || f.row_indices != nullptr || f.by_index) {
+      continue;
+    }
+    const std::int32_t set = set_of_row(f, row, request);
+    if (sets_are_requests(f) || (b.qo_indptr[request + 1] > row && set_holds_row(b, f, set, row))) {
+      tokens += wide_tokens_of(f, set * f.heads_per_set);
+    }
+  }
+  return tokens;
+}
+
+/// The default of Batch::kv_len is a sum over formats: every format must say how many tokens a request has.
+void check_kv_len_default(const BatchCheck& check) {
+  for (std::int32_t i = 0; i < check.view.num_formats; ++i) {
+    const FormatView& f = check.view.formats[i];
+    FOVEA_CHECK(!f.by_index, "plan: kv_len is not given; it is needed because positions in kv[{}] are storage indices", i);
+    FOVEA_CHECK(f.row_indices == nullptr, "plan: kv_len is not given; it is needed because kv[{}] lists its rows by row_indices", i);
+    const std::int32_t r = request_cut_by(check, f);
+    FOVEA_CHECK(r < 0, "plan: kv_len is not given; it is needed because the rows of request {} are in several groups of kv[{}]", r, i);
+  }
+}
+
+void check_request_lengths(const BatchCheck& check) {
+  const BatchView& view = check.view;
+  const std::int32_t limit = check.problem.limits.max_kv_tokens_per_request;
+  if (view.kv_len == nullptr) {
+    check_kv_len_default(check);
+    if (view.num_formats == 1) {
+      return;  // groups are checked already
+    }
+  }
+  bool simple = view.num_formats == 1 && sets_are_requests(view.formats[0]);
+  for (std::int32_t r = 0; r < view.num_requests; ++r) {
+    const std::int64_t tokens = simple ? (view.formats[0].by_index ? 0 : wide_tokens_of(view.formats[0], r * view.formats[0].heads_per_set))
+                                       : wide_tokens_before(check, r, view.num_formats);
+    if (view.kv_len == nullptr) {
+      FOVEA_CHECK(tokens <= limit, "plan: request {} has {} tokens over all formats; limits.max_kv_tokens_per_request = {}", r, tokens,
+                  limit);
+      continue;
+    }
+    FOVEA_CHECK(0 <= view.kv_len[r] && view.kv_len[r] <= limit,
+                "plan: kv_len[{}] = {}; it must be 0 to limits.max_kv_tokens_per_request = {}", r, view.kv_len[r], limit);
+    FOVEA_CHECK(tokens <= view.kv_len[r], "plan: kv_len[{}] = {} but the tables of request {} hold {} tokens", r, view.kv_len[r], r,
+                tokens);
+  }
+}
+
+void check_query_positions(const BatchCheck& check) {
+  const BatchView& view = check.view;
+  for (std::int32_t r = 0; view.q_pos != nullptr && r < view.num_requests; ++r) {
+    FOVEA_CHECK(-kMaxPosition < view.q_pos[r] && view.q_pos[r] < kMaxPosition - (view.qo_indptr[r + 1] - view.qo_indptr[r]),
+                "plan: q_pos[{}] = {}; positions are between {} and {}", r, view.q_pos[r], -kMaxPosition, kMaxPosition);
+  }
+}
+
+/// The default of kv_pos is where the formats before this one end: they must say so, and agree for all rows of a group.
+void check_kv_pos_default(const BatchCheck& check, std::int32_t i) {
+  const BatchView& view = check.view;
+  const FormatView& f = view.formats[i];
+  for (std::int32_t before = 0; before < i; ++before) {
+    const FormatView& b = view.formats[before];
+    FOVEA_CHECK(!b.by_index && b.row_indices == nullptr, "plan: kv[{}].kv_pos is not given; it is needed because kv[{}] before it {}", i,
+                before, b.by_index ? "has storage indices for positions" : "lists its rows by row_indices");
+    const std::int32_t cut = request_cut_by(check, b);
+    FOVEA_CHECK(cut < 0, "plan: kv[{}].kv_pos is not given; it is needed because the rows of request {} are in several groups of kv[{}]", i,
+                cut, before);
+  }
+  if (sets_are_requests(f)) {
+    return;
+  }
+  for (std::int32_t set = 0; set < f.num_row_sets; ++set) {
+    std::int32_t begin = 0, end = 0;
+    rows_of_set(view, f, set, begin, end);
+    std::int32_t first = -1;
+    for (std::int32_t j = begin; j < end;) {
+      const std::int32_t row = f.row_indices != nullptr ? f.row_indices[j] : j;
+      const std::int32_t request = request_of_row(view, row);
+      first = first < 0 ? request : first;
+      FOVEA_CHECK(request == first || wide_tokens_before(check, request, i) == wide_tokens_before(check, first, i),
+                  "plan: kv[{}].kv_pos is not given; it is needed because group {} has rows of requests {} and {}, which have {} and {} "
+                  "tokens before it",
+                  i, set, first, request, wide_tokens_before(check, first, i), wide_tokens_before(check, request, i));
+      j = f.row_indices != nullptr ? j + 1 : view.qo_indptr[request + 1];
+    }
+  }
+}
+
+void check_key_positions(const BatchCheck& check) {
+  for (std::int32_t i = 0; i < check.view.num_formats; ++i) {
+    const FormatView& f = check.view.formats[i];
+    const std::int32_t stride = f.kv_pos_stride;
+    FOVEA_CHECK(1 <= stride && stride < kMaxPosition, "plan: kv[{}].kv_pos_stride = {}; it must be 1 to {}", i, stride, kMaxPosition - 1);
+    if (i > 0 && f.kv_pos == nullptr && !f.by_index) {
+      check_kv_pos_default(check, i);
+    }
+    if (f.kv_pos == nullptr && stride == 1) {
+      continue;
+    }
+    const std::int64_t before = f.kv_pos == nullptr && i > 0 ? check.problem.limits.max_kv_tokens_per_request : 0;
+    for (std::int32_t g = 0; g < f.num_groups(); ++g) {
+      const std::int64_t first = f.kv_pos != nullptr ? f.kv_pos[g] : before;
+      FOVEA_CHECK(0 <= first && first < kMaxPosition, "plan: kv[{}].kv_pos[{}] = {}; it must be 0 to {}", i, g, first, kMaxPosition - 1);
+      const std::int64_t steps = f.by_index ? 0 : max_<std::int64_t>(0, wide_tokens_of(f, g) - 1);
+      FOVEA_CHECK(first + steps * stride < kMaxPosition, "plan: group {} of kv[{}] reaches position {} in steps of {}; positions end at {}",
+                  g, i, first + steps * stride, stride, kMaxPosition);
+    }
+  }
+}
+
+/// RowRefs of each format stand behind those of the formats before it.
+void place_row_refs(BatchCheck& check) {
+  std::int32_t next = 0;
+  for (std::int32_t i = 0; i < check.view.num_formats; ++i) {
+    FormatView& f = check.view.formats[i];
+    if (!sets_are_requests(f)) {
+      f.first_row_ref = next;
+      next += f.row_indptr != nullptr ? f.row_indptr[f.num_row_sets] : check.num_query_tokens;
+    }
+  }
+}
+
+}  // namespace
+
+BatchView check_batch(const Problem& problem, const Batch& batch, Device device, std::uint64_t* seen_rows) {
+  BatchCheck check{.problem = problem, .batch = batch, .device = device, .seen_rows = seen_rows};
+  check_requests(check);
+  FOVEA_CHECK(batch.kv.size() == problem.spec.formats.size(), "plan: kv has {} tables but the spec has {} formats", batch.kv.size(),
+              problem.spec.formats.size());
+  check.view.num_formats = static_cast<std::int32_t>(batch.kv.size());
+  for (std::int32_t i = 0; i < check.view.num_formats; ++i) {
+    check_format_tables(check, i);
+  }
+  check_request_lengths(check);
+  check_query_positions(check);
+  check_key_positions(check);
+  place_row_refs(check);
+  return check.view;
+}
+
+PlannedBatch planned_batch(const BatchView& view, const Batch& batch) {
+  PlannedBatch planned{.num_query_tokens = view.qo_indptr[view.num_requests]};
+  for (std::int32_t i = 0; i < view.num_formats; ++i) {
+    const KvTables& tables = batch.kv[static_cast<std::size_t>(i)];
+    const FormatView& f = view.formats[i];
+    planned.tables[i] = (tables.page_table.defined() ? tables.page_table : tables.page_indices).as<const std::int32_t>();
+    planned.ragged_tokens[i] = f.has_table ? 0 : f.page_indptr[f.num_groups()];
+    planned.kv_pos_strides[i] = f.kv_pos_stride;
+  }
+  return planned;
+}
+
+}  // namespace fovea
