@@ -1,10 +1,10 @@
 // One decode step of a batch with a paged KV cache: two requests, one new token each, grouped-query heads.
+// [readme]
+#include <fovea/fovea.h>
+
 #include <cstdint>
 #include <cstdio>
 #include <vector>
-
-// [readme]
-#include <fovea/fovea.h>
 
 int main() {
   using namespace fovea;
