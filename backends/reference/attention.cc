@@ -1,0 +1,185 @@
+// What attention is: for every query token and head, gather the columns it sees over all formats, weigh them, sum the values, finalise once.
+#include <cmath>
+#include <limits>
+#include <vector>
+
+#include "backends/reference/backend.h"
+#include "generated/builtin_variants.h"
+#include "portable/convert.h"
+#include "src/support/check.h"
+
+namespace fovea::reference {
+namespace {
+
+constexpr double kInfinity = std::numeric_limits<double>::infinity();
+
+/// A query token as one group sees it.
+struct RowPlace {
+  const RowGroup* group;
+  int32_t request, q_pos, col_end;
+};
+
+struct Row {
+  int32_t request = -1, q_pos = 0;
+  std::vector<RowPlace> places;
+};
+
+/// By query token. A token no group and no composed row names has request -1: nothing is written for it.
+std::vector<Row> rows_of(const PlanArrays& plan, bool composed) {
+  std::vector<Row> rows;
+  const auto add = [&rows](int32_t row, int32_t request, int32_t q_pos) -> Row& {
+    if (static_cast<std::size_t>(row) >= rows.size()) {
+      rows.resize(static_cast<std::size_t>(row) + 1);
+    }
+    rows[row].request = request;
+    rows[row].q_pos = q_pos;
+    return rows[row];
+  };
+  for (int32_t g = 0; g < *plan.num_groups; ++g) {
+    const RowGroup& group = plan.groups[g];
+    for (int32_t i = 0; i < group.num_q_rows; ++i) {
+      const RowRef ref = group.rows >= 0 ? plan.row_refs[group.rows + i]
+                                         : RowRef{group.q_row_begin + i, group.request, group.q_pos + i, group.num_cols};
+      add(ref.row, ref.request, ref.q_pos).places.push_back({&group, ref.request, ref.q_pos, min_(ref.col_end, group.num_cols)});
+    }
+  }
+  for (int32_t i = 0; composed && i < *plan.num_composed; ++i) {
+    add(plan.composed[i].row, plan.composed[i].request, plan.composed[i].q_pos);
+  }
+  return rows;
+}
+
+struct Slot {
+  int64_t page;
+  int32_t slot;
+};
+
+Slot slot_of(const KvView& kv, const RowGroup& group, int32_t column) {
+  if (kv.table == nullptr) {
+    return {group.table_begin + column, 0};
+  }
+  return {kv.table[group.table_begin + column / kv.page_size], column % kv.page_size};
+}
+
+double scale_at(const ScaleView& scale, Slot at, int32_t head) {
+  return scale.data == nullptr ? scale.number
+                               : scale.data[at.page * scale.page_stride + at.slot * scale.token_stride + head * scale.head_stride];
+}
+
+/// Element `i` of a token's key or value, dequantised.
+double element(const CacheView& cache, Slot at, int32_t head, int32_t i) {
+  const int64_t index = at.page * cache.page_stride + at.slot * cache.token_stride + head * cache.head_stride + i;
+  return double{to_float(cache.dtype, cache.data, index)} * scale_at(cache.scale, at, head);
+}
+
+/// Calls visit(kv, slot, logit) for every key that query token `row` sees, format by format, column by column.
+template <class V, class Visit>
+void for_each_key(const KernelParams& p, const V& v, const Row& places, int32_t row, Position<> at, const Visit& visit) {
+  for (const RowPlace& place : places.places) {
+    const RowGroup& group = *place.group;
+    const KvView& kv = p.kv[group.format];
+    if (group.kv_head != kAllHeads && group.kv_head != at.kv_head) {
+      continue;
+    }
+    for (int32_t column = 0; column < place.col_end; ++column) {
+      at.q_pos = place.q_pos;
+      at.kv_pos = group.kv_pos + column * group.kv_pos_stride;
+      if (kv.by_index) {
+        const Slot slot = slot_of(kv, group, column);
+        at.kv_pos = group.kv_pos + static_cast<int32_t>(slot.page * kv.page_size + slot.slot) * group.kv_pos_stride;
+        if (at.kv_pos >= at.kv_len) {
+          continue;
+        }
+      }
+      const typename V::Mask& mask = *static_cast<const typename V::Mask*>(p.mask);
+      if (!mask.keep(at)) {
+        continue;  // before its table entry is read
+      }
+      const Slot slot = slot_of(kv, group, column);
+      double dot = 0;
+      for (int32_t i = 0; i < p.head_dim_qk; ++i) {
+        dot += double{to_float(p.q.dtype, p.q.data, row * p.q.token_stride + at.qo_head * p.q.head_stride + i)} *
+               element(kv.k, slot, at.kv_head, i);
+      }
+      visit(kv, slot, transformed_logit(v, dot * double{p.sm_scale}, at));
+    }
+  }
+}
+
+struct Result {
+  std::vector<double> o;
+  double lse = -kInfinity, lse_with_extra = -kInfinity;
+};
+
+template <class V>
+Result attend_row(const KernelParams& p, const V& v, const Row& places, int32_t row, const Position<>& at) {
+  double top = -kInfinity;
+  for_each_key(p, v, places, row, at, [&](const KvView&, Slot, double logit) { top = max_(top, logit); });
+
+  Result r{.o = std::vector<double>(static_cast<std::size_t>(p.head_dim_vo))};
+  if (top == -kInfinity) {
+    return r;  // nothing to see: o = 0, lse = -inf, with a sink too
+  }
+  double sum = 0;
+  for_each_key(p, v, places, row, at, [&](const KvView& kv, Slot slot, double logit) {
+    const double weight = V::use_softmax ? std::exp(logit - top) : logit;
+    sum += weight;
+    for (int32_t i = 0; i < p.head_dim_vo; ++i) {
+      r.o[i] += weight * element(kv.v, slot, at.kv_head, i);
+    }
+  });
+  r.lse = top + std::log(sum);
+  r.lse_with_extra = r.lse;
+  const double extra = extra_logit_of<double>(v, at);
+  if (extra > -kInfinity) {
+    const double both = max_(r.lse, extra);
+    r.lse_with_extra = both + std::log(std::exp(r.lse - both) + std::exp(extra - both));
+  }
+  const double total = p.write_states ? r.lse : r.lse_with_extra;
+  for (double& o : r.o) {
+    o *= V::use_softmax ? std::exp(r.lse - total) / sum : 1.0;
+    o = p.write_states ? o : transformed_output(v, o, at);
+  }
+  return r;
+}
+
+template <AttentionVariant V>
+void attend(const KernelParams& p) {
+  const V v = make_variant<V>(*static_cast<const typename V::Mask*>(p.mask), *static_cast<const typename V::Params*>(p.variant_params));
+  const std::vector<Row> rows = rows_of(p.plan, p.num_formats > 1);
+  for (int32_t row = 0; row < static_cast<int32_t>(rows.size()); ++row) {
+    if (rows[row].request < 0) {
+      continue;
+    }
+    const Request& request = p.plan.requests[rows[row].request];
+    for (int32_t head = 0; head < p.num_qo_heads; ++head) {
+      const Position<> at{.request = rows[row].request, .qo_idx = row - request.qo_begin, .q_pos = rows[row].q_pos, .kv_pos = 0,
+                          .qo_head = head, .kv_head = head / p.group_size, .qo_len = request.qo_len, .kv_len = request.kv_len};
+      const Result r = attend_row(p, v, rows[row], row, at);
+      for (int32_t i = 0; i < p.head_dim_vo; ++i) {
+        from_float(p.out.dtype, p.out.o, row * p.out.token_stride + head * p.out.head_stride + i, static_cast<float>(r.o[i]));
+      }
+      if (p.out.lse != nullptr) {
+        const double lse = p.lse_with_extra && !p.write_states ? r.lse_with_extra : r.lse;
+        p.out.lse[row * p.out.lse_token_stride + head * p.out.lse_head_stride] =
+            static_cast<float>(p.lse_base2 ? lse / std::log(2.0) : lse);
+      }
+    }
+  }
+}
+
+}  // namespace
+
+Attend attention_of(std::string_view variant_name) {
+#define FOVEA_UNPARENTHESISED(...) __VA_ARGS__
+#define FOVEA_BUILTIN_VARIANT(name, Type)      \
+  if (variant_name == name) {                  \
+    return attend<FOVEA_UNPARENTHESISED Type>; \
+  }
+#include "generated/builtin_variants.inc"
+#undef FOVEA_BUILTIN_VARIANT
+#undef FOVEA_UNPARENTHESISED
+  throw InvalidArgument(fmt::format("prepare: the reference backend has no variant '{}'", variant_name));
+}
+
+}  // namespace fovea::reference

@@ -1,0 +1,61 @@
+#include "backends/reference/backend.h"
+
+#include <cstdlib>
+
+#include "backends/builtin_variants.h"
+#include "src/support/check.h"
+
+namespace fovea {
+namespace {
+
+constexpr std::size_t kAlignment = 64;
+
+class ReferenceModule : public Module {
+ public:
+  explicit ReferenceModule(reference::Attend attend) : attend_(attend) {}
+  void run(const KernelParams& params, Stream) const override { attend_(params); }
+
+ private:
+  reference::Attend attend_;
+};
+
+class ReferenceBackend : public Backend {
+ public:
+  std::string name() const override { return "reference"; }
+  Device device() const override { return {}; }
+  std::string describe() const override { return "reference (double precision, one thread)"; }
+  bool host_accessible() const override { return true; }
+  const VariantInfo& variant(const Variant& variant) const override { return builtin_variant(variant.name); }
+
+  /// One kernel for everything. Its configuration only satisfies the planner: run() reads the groups of a plan, never the schedule.
+  std::vector<Candidate> candidates(const Problem& problem) const override {
+    const KernelConfig config{.tile_q = 64, .tile_kv = 16, .form = PlanForm::list};
+    const std::int32_t workers = problem.options.num_workers > 0 ? problem.options.num_workers : 1;
+    return {{.kernel = "reference",
+             .refusal = {},
+             .cost = 0,
+             .choice = {.kernel = "reference", .configs = {config}, .num_workers = workers, .reason = "the only kernel of this backend"}}};
+  }
+
+  std::unique_ptr<Module> load(const Problem& problem, const Choice&) const override {
+    return std::make_unique<ReferenceModule>(reference::attention_of(problem.spec.variant.name));
+  }
+
+  void* allocate(std::size_t bytes) const override {
+    void* memory = std::aligned_alloc(kAlignment, (bytes + kAlignment - 1) / kAlignment * kAlignment);
+    if (memory == nullptr && bytes > 0) {
+      throw DeviceFailed(fmt::format("allocate: the host has no {} bytes left", bytes));
+    }
+    return memory;
+  }
+  void free(void* memory) const noexcept override { std::free(memory); }
+
+  void merge_states(const MergeStatesParams& params, Stream) const override { reference::merge_states(params); }
+  void append_kv(const AppendParams& params, Stream) const override { reference::append_kv(params); }
+};
+
+}  // namespace
+
+std::unique_ptr<Backend> make_reference_backend() { return std::make_unique<ReferenceBackend>(); }
+
+}  // namespace fovea
