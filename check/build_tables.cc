@@ -61,8 +61,10 @@ Pages deal_pages(const Case& c, Random& random, const FormatDraft& draft) {
   std::iota(free_pages.begin(), free_pages.end(), 0);
   random.shuffle(free_pages);
   for (const RowSet& set : draft.sets) {
-    std::vector<int> mine((static_cast<std::size_t>(set.num_cols) + static_cast<std::size_t>(page_size) - 1) / static_cast<std::size_t>(page_size));
-    const std::size_t num_shared = share && !pages.of_set.empty() ? static_cast<std::size_t>(random.below(static_cast<int>(mine.size()) + 1)) : 0;
+    std::vector<int> mine((static_cast<std::size_t>(set.num_cols) + static_cast<std::size_t>(page_size) - 1) /
+                          static_cast<std::size_t>(page_size));
+    const std::size_t num_shared =
+        share && !pages.of_set.empty() ? static_cast<std::size_t>(random.below(static_cast<int>(mine.size()) + 1)) : 0;
     for (std::size_t j = 0; j < mine.size(); ++j) {
       bool seen = !garbage;
       const int begin = static_cast<int>(j) * page_size;
@@ -244,9 +246,10 @@ void build_tables(Case& c, Random& random, const FormatDraft& draft) {
   }
   c.tables.push_back(t);
   c.spec.formats.push_back(draft.format);
-  c.notes.push_back(!draft.format.has_table ? "ragged"
-                                            : fmt::format("{} page {}{}", draft.two_d ? "2d" : "csr", draft.format.page_size,
-                                                          draft.format.block_rows > 0 ? fmt::format(" rows {}", draft.format.block_rows) : ""));
+  c.notes.push_back(!draft.format.has_table
+                        ? "ragged"
+                        : fmt::format("{} page {}{}", draft.two_d ? "2d" : "csr", draft.format.page_size,
+                                      draft.format.block_rows > 0 ? fmt::format(" rows {}", draft.format.block_rows) : ""));
 }
 
 }  // namespace fovea::check

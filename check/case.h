@@ -1,4 +1,5 @@
-// A case: one attention problem as a caller states it, owning its memory, and the same problem as plain dense arrays, from which the oracle works.
+// A case: one attention problem as a caller states it, owning its memory, and the same problem as plain dense arrays, from which the oracle
+// works.
 #pragma once
 
 #include <cstddef>
@@ -13,8 +14,8 @@
 
 namespace fovea::check {
 
-/// Memory of a case's tensors: every tensor has an allocation of its own, so that sanitizers see its ends. Filled with 0xff: NaN in every float
-/// type, -1 in every integer.
+/// Memory of a case's tensors: every tensor has an allocation of its own, so that sanitizers see its ends. Filled with 0xff: NaN in every
+/// float type, -1 in every integer.
 class Memory {
  public:
   void* take(std::int64_t bytes);
@@ -40,11 +41,11 @@ struct DenseRequest {
 /// Rows that see the same columns.
 struct DenseGroup {
   int pool = 0;
-  int kv_head = -1;                     // -1: all
-  bool by_index = false;                // columns at or past the request's kv_len are none
-  std::vector<int> rows;                // query tokens
-  std::vector<std::int64_t> tokens;     // storage index of each column; -1: no row may see it and its table entry is garbage
-  std::vector<int> positions;           // of each column
+  int kv_head = -1;                  // -1: all
+  bool by_index = false;             // columns at or past the request's kv_len are none
+  std::vector<int> rows;             // query tokens
+  std::vector<std::int64_t> tokens;  // storage index of each column; -1: no row may see it and its table entry is garbage
+  std::vector<int> positions;        // of each column
 };
 
 /// The attention rule in plain values.
@@ -54,8 +55,8 @@ struct Rule {
   int num_sink_tokens = 0;
   std::vector<std::vector<char>> bits;  // custom mask: [request][qo_idx * kv_len + kv_pos]
   std::optional<float> cap;
-  std::optional<float> sigmoid_bias;    // set: no softmax
-  std::vector<float> sink;              // [num_qo_heads] or empty
+  std::optional<float> sigmoid_bias;  // set: no softmax
+  std::vector<float> sink;            // [num_qo_heads] or empty
 
   bool use_softmax() const { return !sigmoid_bias.has_value(); }
 };
@@ -70,7 +71,7 @@ struct Case {
   PrepareOptions options;
   Batch batch;
   std::vector<MaskValues> masks;
-  RunArgs run;             // o and lse undefined: every run gets its own
+  RunArgs run;  // o and lse undefined: every run gets its own
   bool with_lse = true;
 
   // The same, dense.
@@ -78,7 +79,7 @@ struct Case {
   std::vector<int> request_of_row;
   std::vector<DenseGroup> groups;
   std::vector<DensePool> pools;
-  std::vector<double> q;   // [query tokens, num_qo_heads, head_dim_qk], q_scale applied
+  std::vector<double> q;  // [query tokens, num_qo_heads, head_dim_qk], q_scale applied
   Rule rule;
   double sm_scale = 1;
 

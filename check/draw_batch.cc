@@ -57,8 +57,8 @@ std::vector<int> draw_runs(Random& random, int num_requests) {
 }
 
 /// Runs of requests that share columns, by row_indptr. `covers` says whether the last run may be left out.
-FormatDraft by_run(const Case& c, KvFormat format, const std::vector<int>& runs, const std::vector<int>& lengths, std::vector<int>& end_of_request,
-                   bool covers) {
+FormatDraft by_run(const Case& c, KvFormat format, const std::vector<int>& runs, const std::vector<int>& lengths,
+                   std::vector<int>& end_of_request, bool covers) {
   FormatDraft draft{.format = format};
   const std::size_t num_sets = runs.size() - 1 - (!covers && runs.size() > 2 ? 1 : 0);
   draft.row_indptr.push_back(c.requests.front().qo_begin);
@@ -71,6 +71,8 @@ FormatDraft by_run(const Case& c, KvFormat format, const std::vector<int>& runs,
     for (int r = runs[s]; r < runs[s + 1]; ++r) {
       const std::vector<int> rows = rows_of(c.requests[static_cast<std::size_t>(r)]);
       set.rows.insert(set.rows.end(), rows.begin(), rows.end());
+      // The default position is where earlier formats end; requests that disagree about it need it said.
+      draft.give_kv_pos = draft.give_kv_pos || (!rows.empty() && end_of_request[static_cast<std::size_t>(r)] != set.kv_pos);
       end_of_request[static_cast<std::size_t>(r)] += lengths[s];
     }
     draft.row_indptr.push_back(draft.row_indptr.back() + static_cast<int>(set.rows.size()));
@@ -267,9 +269,18 @@ struct Kind {
 };
 
 constexpr Kind kKinds[] = {
-    {"csr", 5, plain},           {"table_2d", 5, plain},         {"ragged", 3, plain},           {"per_head", 3, per_head},
-    {"block_sparse", 3, sparse}, {"index_by_request", 2, sparse}, {"row_sets", 2, row_sets},      {"shared_prefix", 4, shared_prefix},
-    {"three_levels", 2, shared_prefix}, {"prefix_by_rows", 3, prefix_by_rows}, {"striped", 3, striped}, {"streaming", 2, streaming},
+    {"csr", 5, plain},
+    {"table_2d", 5, plain},
+    {"ragged", 3, plain},
+    {"per_head", 3, per_head},
+    {"block_sparse", 3, sparse},
+    {"index_by_request", 2, sparse},
+    {"row_sets", 2, row_sets},
+    {"shared_prefix", 4, shared_prefix},
+    {"three_levels", 2, shared_prefix},
+    {"prefix_by_rows", 3, prefix_by_rows},
+    {"striped", 3, striped},
+    {"streaming", 2, streaming},
     {"sparse_and_local", 2, sparse_and_local},
 };
 

@@ -19,13 +19,13 @@ struct RowSet {
 
 struct FormatDraft {
   KvFormat format;
-  std::vector<RowSet> sets;          // by_index formats: num_cols is a number of whole blocks
+  std::vector<RowSet> sets;  // by_index formats: num_cols is a number of whole blocks
   bool two_d = false;
   int stride = 1;
-  bool give_kv_pos = false;          // else the default must be what `sets` say
-  std::vector<int> row_indptr;       // given when not empty
+  bool give_kv_pos = false;     // else the default must be what `sets` say
+  std::vector<int> row_indptr;  // given when not empty
   std::vector<int> row_indices;
-  int num_blocks = 0;                // by_index: storage of this many blocks
+  int num_blocks = 0;  // by_index: storage of this many blocks
 };
 
 /// A whole batch: requests (lengths and positions set) and what every format holds.
@@ -46,7 +46,8 @@ int draw_kv_len(Random& random, const Sizes& sizes);
 /// `c.requests` have qo_begin and qo_len; this sets kv_len and decides who sees what.
 BatchDraft draw_batch(Case& c, Random& random, const Sizes& sizes, const std::string& kind);
 
-/// Tables, positions and dense groups of format `f`, and a pool whose used tokens are marked. Pages no row may see get garbage for a table entry.
+/// Tables, positions and dense groups of format `f`, and a pool whose used tokens are marked. Pages no row may see get garbage for a table
+/// entry.
 void build_tables(Case& c, Random& random, const FormatDraft& draft);
 
 }  // namespace fovea::check

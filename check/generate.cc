@@ -52,7 +52,7 @@ void draw_shape(Case& c, Random& random, const CaseFilter& filter) {
   spec.formats.clear();
   draw_dtypes(spec, random, filter.dtype);
   const bool eight_bits = row_of(spec.k_dtype).bits == 8 || row_of(spec.v_dtype).bits == 8;
-  spec.kv_quant = random.percent(eight_bits ? 75 : 15) ? random.pick({KvQuant::tensor, KvQuant::head, KvQuant::token}) : KvQuant::none;
+  spec.kv_quant = eight_bits && random.percent(75) ? random.pick({KvQuant::tensor, KvQuant::head, KvQuant::token}) : KvQuant::none;
   spec.variant = filter.variant.empty() ? Variant(random.pick(variant_names())) : Variant(filter.variant);
 
   // Query tokens before heads: what they cost together is bounded, so that 500 cases take seconds.
@@ -113,8 +113,8 @@ void draw_bits(Case& c, Random& random, std::vector<Value>& values) {
     c.rule.bits.push_back(std::move(bits));
   }
   bytes.push_back(0xff);  // nobody's
-  const TensorView packed = TensorView::contiguous(c.memory.take(static_cast<std::int64_t>(bytes.size())), DType::u8,
-                                                   {static_cast<std::int64_t>(bytes.size())});
+  const TensorView packed =
+      TensorView::contiguous(c.memory.take(static_cast<std::int64_t>(bytes.size())), DType::u8, {static_cast<std::int64_t>(bytes.size())});
   std::memcpy(packed.data, bytes.data(), bytes.size());
   values.emplace_back("mask_bits", packed);
   values.emplace_back("mask_indptr", c.memory.integers(indptr));
@@ -266,9 +266,19 @@ void draw_output(Case& c, Random& random) {
 }  // namespace
 
 const std::vector<std::string>& variant_names() {
-  static const std::vector<std::string> names{
-      "full",           "causal",      "sliding_window",      "soft_cap",    "sink",           "sigmoid",       "custom_mask", "causal+soft_cap",
-      "sliding_window+soft_cap", "causal+sink", "sliding_window+sink", "causal+sigmoid", "causal+custom_mask"};
+  static const std::vector<std::string> names{"full",
+                                              "causal",
+                                              "sliding_window",
+                                              "soft_cap",
+                                              "sink",
+                                              "sigmoid",
+                                              "custom_mask",
+                                              "causal+soft_cap",
+                                              "sliding_window+soft_cap",
+                                              "causal+sink",
+                                              "sliding_window+sink",
+                                              "causal+sigmoid",
+                                              "causal+custom_mask"};
   return names;
 }
 

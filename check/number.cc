@@ -94,7 +94,8 @@ void encode(DType dtype, void* memory, std::int64_t index, double value) {
     const double step = ulp_at(dtype, rounded);
     const auto steps = static_cast<std::uint32_t>(magnitude / step);  // exact: at most mantissa_bits + 1 bits
     const int exponent = static_cast<int>(std::lround(std::log2(step))) + l.mantissa_bits + l.bias;
-    bits = steps < (1u << l.mantissa_bits) ? steps : (static_cast<std::uint32_t>(exponent) << l.mantissa_bits) + (steps - (1u << l.mantissa_bits));
+    bits = steps < (1u << l.mantissa_bits) ? steps
+                                           : (static_cast<std::uint32_t>(exponent) << l.mantissa_bits) + (steps - (1u << l.mantissa_bits));
   }
   if (std::signbit(rounded)) {
     bits |= 1u << (l.mantissa_bits + l.exponent_bits);

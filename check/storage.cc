@@ -78,7 +78,10 @@ Storage draw_storage(Case& c, Random& random, const KvFormat& format, std::int64
     s.v = padded_tensor(c.memory, random, spec.v_dtype, shape);
   }
   static constexpr const char* kNames[] = {"separate", "interleaved", "halves", "v_in_k"};
-  c.notes.push_back(fmt::format("{}{}", kNames[static_cast<int>(s.shape)], s.three_d ? " 3d" : s.layout == KvLayout::nhd ? " nhd" : " hnd"));
+  c.notes.push_back(fmt::format("{}{}", kNames[static_cast<int>(s.shape)],
+                                s.three_d                   ? " 3d"
+                                : s.layout == KvLayout::nhd ? " nhd"
+                                                            : " hnd"));
   return s;
 }
 

@@ -3,7 +3,7 @@
 #include <cmath>
 
 #include "backends/reference/backend.h"
-#include "portable/convert.h"
+#include "backends/reference/number.h"
 
 namespace fovea::reference {
 namespace {
@@ -14,8 +14,7 @@ struct Place {
 };
 
 Place place_by_slot(const AppendParams& p, int32_t token) {
-  const int64_t slot =
-      p.slots_64 ? static_cast<const int64_t*>(p.slots)[token] : int64_t{static_cast<const int32_t*>(p.slots)[token]};
+  const int64_t slot = p.slots_64 ? static_cast<const int64_t*>(p.slots)[token] : int64_t{static_cast<const int32_t*>(p.slots)[token]};
   return slot < 0 ? Place{} : Place{slot / p.cache.page_size, static_cast<int32_t>(slot % p.cache.page_size)};
 }
 
@@ -24,8 +23,8 @@ Place place_by_request(const AppendParams& p, int32_t request, int32_t token, in
   const FormatView& f = p.tables;
   const int32_t entry = request * f.heads_per_set + (f.heads_per_set > 1 ? head : 0);
   const int32_t column = tokens_of_group(f, entry) - (p.append_indptr[request + 1] - token);
-  const int64_t begin = f.table_row_stride > 0 ? (f.table_rows != nullptr ? f.table_rows[entry] : entry) * f.table_row_stride
-                                               : int64_t{f.page_indptr[entry]};
+  const int64_t begin =
+      f.table_row_stride > 0 ? (f.table_rows != nullptr ? f.table_rows[entry] : entry) * f.table_row_stride : int64_t{f.page_indptr[entry]};
   if (!f.has_table) {
     return {begin + column, 0};
   }
@@ -41,8 +40,7 @@ float scale_for(KvQuant quant, const CacheView& cache, const QView& in, int64_t 
   if (scale.data == nullptr) {
     return scale.number;
   }
-  float& stored =
-      const_cast<float*>(scale.data)[at.page * scale.page_stride + at.slot * scale.token_stride + head * scale.head_stride];
+  float& stored = const_cast<float*>(scale.data)[at.page * scale.page_stride + at.slot * scale.token_stride + head * scale.head_stride];
   if (quant == KvQuant::token) {
     float largest = 0;
     for (int32_t i = 0; i < head_dim; ++i) {

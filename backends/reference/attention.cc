@@ -1,11 +1,12 @@
-// What attention is: for every query token and head, gather the columns it sees over all formats, weigh them, sum the values, finalise once.
+// What attention is: for every query token and head, gather the columns it sees over all formats, weigh them, sum the values, finalise
+// once.
 #include <cmath>
 #include <limits>
 #include <vector>
 
 #include "backends/reference/backend.h"
+#include "backends/reference/number.h"
 #include "generated/builtin_variants.h"
-#include "portable/convert.h"
 #include "src/support/check.h"
 
 namespace fovea::reference {
@@ -38,8 +39,8 @@ std::vector<Row> rows_of(const PlanArrays& plan, bool composed) {
   for (int32_t g = 0; g < *plan.num_groups; ++g) {
     const RowGroup& group = plan.groups[g];
     for (int32_t i = 0; i < group.num_q_rows; ++i) {
-      const RowRef ref = group.rows >= 0 ? plan.row_refs[group.rows + i]
-                                         : RowRef{group.q_row_begin + i, group.request, group.q_pos + i, group.num_cols};
+      const RowRef ref =
+          group.rows >= 0 ? plan.row_refs[group.rows + i] : RowRef{group.q_row_begin + i, group.request, group.q_pos + i, group.num_cols};
       add(ref.row, ref.request, ref.q_pos).places.push_back({&group, ref.request, ref.q_pos, min_(ref.col_end, group.num_cols)});
     }
   }
@@ -153,8 +154,14 @@ void attend(const KernelParams& p) {
     }
     const Request& request = p.plan.requests[rows[row].request];
     for (int32_t head = 0; head < p.num_qo_heads; ++head) {
-      const Position<> at{.request = rows[row].request, .qo_idx = row - request.qo_begin, .q_pos = rows[row].q_pos, .kv_pos = 0,
-                          .qo_head = head, .kv_head = head / p.group_size, .qo_len = request.qo_len, .kv_len = request.kv_len};
+      const Position<> at{.request = rows[row].request,
+                          .qo_idx = row - request.qo_begin,
+                          .q_pos = rows[row].q_pos,
+                          .kv_pos = 0,
+                          .qo_head = head,
+                          .kv_head = head / p.group_size,
+                          .qo_len = request.qo_len,
+                          .kv_len = request.kv_len};
       const Result r = attend_row(p, v, rows[row], row, at);
       for (int32_t i = 0; i < p.head_dim_vo; ++i) {
         from_float(p.out.dtype, p.out.o, row * p.out.token_stride + head * p.out.head_stride + i, static_cast<float>(r.o[i]));

@@ -1,5 +1,5 @@
-// The reference backend: the specification as code, in double precision, without tiles, work items or threads. Every other backend is tested
-// against it. Its run() allocates; nothing else about it is an exception.
+// The reference backend: the specification as code, in double precision, without tiles, work items or threads. Every other backend is
+// tested against it. Its run() allocates; nothing else about it is an exception.
 #pragma once
 
 #include <memory>

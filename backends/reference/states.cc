@@ -5,7 +5,7 @@
 #include <vector>
 
 #include "backends/reference/backend.h"
-#include "portable/convert.h"
+#include "backends/reference/number.h"
 
 namespace fovea::reference {
 namespace {
