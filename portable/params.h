@@ -74,7 +74,7 @@ struct PlanArrays {
   const Request* requests;
   const RowGroup* groups;
   const RowRef* row_refs;
-  const ComposedRow* composed;  // [*num_composed]: none with one format, unless rows are in no group
+  const ComposedRow* composed;  // [*num_composed]; batches of several formats
   const int32_t* num_composed;
   const int32_t* num_groups;
   ScheduleView schedules[kMaxKernelConfigs];

@@ -70,8 +70,7 @@ struct alignas(32) MergeItem {
 };
 static_assert(sizeof(MergeItem) == 32);
 
-/// A query token that no item or merge finalises: every token of a batch of several formats (its level states are merged in level order,
-/// then finalised, for every head), and with one format the tokens that no group holds (level_mask 0: the empty state, finalised).
+/// A query token in a batch of several formats: its level states are merged in level order, then finalised, for every head.
 struct ComposedRow {
   int32_t row;  // query token
   int32_t request;

@@ -1,5 +1,6 @@
 // What a plan has room for, from problem and choice alone, and how its arrays lie in memory.
 #include <algorithm>
+#include <vector>
 
 #include "portable/schedule.h"
 #include "src/schedule/schedule.h"
@@ -12,61 +13,47 @@ namespace {
 constexpr std::int64_t kAlignment = 64;
 constexpr std::int32_t kInvariantSplit = 2048;  // columns
 
-/// Bounds that follow from the limits, counted over all formats.
+/// Bounds that follow from the limits, counted over all formats. A format holds a query token in at most one row set.
 struct Bounds {
-  std::int64_t groups;     // with rows: each has at least one query token, and each token is in one row set per format
-  std::int64_t row_tiles;  // of those groups, in the last configuration's row tiles (others have one each)
-  std::int64_t heads;      // units per row tile
+  std::int64_t groups;     // with rows
+  std::int64_t row_tiles;  // of those groups, in the last configuration's tiles; in other configurations a group has one
+  std::int64_t heads;      // units of a row tile
   std::int64_t packed_rows_of_group;
 };
 
 Bounds bounds_of(const Problem& problem, const KernelConfig& last) {
-  const std::int64_t num_formats = static_cast<std::int64_t>(problem.spec.formats.size());
+  const std::vector<KvFormat>& formats = problem.spec.formats;
+  const auto per_head = [](const KvFormat& f) { return f.per_kv_head; };
+  const std::int64_t num_kv_heads = problem.spec.num_kv_heads;
+  // Row sets hold each token once per format; with tables per head there are as many groups of the same rows as there are heads.
   const std::int64_t tokens = problem.limits.max_query_tokens;
-  const bool all_per_head =
-      std::all_of(problem.spec.formats.begin(), problem.spec.formats.end(), [](const KvFormat& f) { return f.per_kv_head; });
-  const std::int64_t copies = all_per_head ? problem.spec.num_kv_heads : 1;  // groups with the same rows
-  const bool any_per_head =
-      std::any_of(problem.spec.formats.begin(), problem.spec.formats.end(), [](const KvFormat& f) { return f.per_kv_head; });
-  const std::int64_t groups_of_tokens = num_formats * tokens * (any_per_head ? problem.spec.num_kv_heads : 1);
-  Bounds b;
-  b.heads = all_per_head ? 1 : problem.spec.num_kv_heads;
-  b.groups = std::min<std::int64_t>(problem.limits.max_row_groups, groups_of_tokens);
-  b.packed_rows_of_group = tokens * problem.group_size;
-  // ceil(rows / tile) <= (rows + tile - 1) / tile, summed: the groups' rows together are at most all packed rows.
+  const std::int64_t tokens_of_groups =
+      static_cast<std::int64_t>(formats.size()) * tokens * (std::any_of(formats.begin(), formats.end(), per_head) ? num_kv_heads : 1);
   const std::int64_t tile = rows_per_tile(last, problem.group_size);
-  const std::int64_t rows =
-      num_formats * tokens * problem.group_size * (any_per_head ? std::max<std::int64_t>(copies, problem.spec.num_kv_heads) : 1);
-  b.row_tiles = (rows + b.groups * (tile - 1)) / tile;
+  Bounds b;
+  b.groups = std::min<std::int64_t>(problem.limits.max_row_groups, tokens_of_groups);
+  b.row_tiles =
+      (tokens_of_groups * problem.group_size + b.groups * (tile - 1)) / tile;  // ceil(rows / tile) <= (rows + tile - 1) / tile, summed
+  b.heads = std::all_of(formats.begin(), formats.end(), per_head) ? 1 : num_kv_heads;
+  b.packed_rows_of_group = tokens * problem.group_size;
   return b;
 }
 
-/// Most partial states that cuts at every `split` columns can leave. A group that is cut has more than `split` columns, at most
-/// kMaxRowsOfFixedSplit packed rows and ceil(columns / split) chunks per unit. Over the cut groups, ceil(c / split) <= c / split + (split -
-/// 1) / split adds up to at most columns / split + groups, where there are at most columns / (split + 1) groups; and no group has more
-/// columns than a request may have tokens. A row set shared by several requests counts fewer columns than `max_kv_tokens` does. Tables per
-/// head count each head's columns once per head. Groups that aren't requests (row blocks) share no bound on their columns together: then
-/// each may be as long as a request.
+/// Most partial states that cuts at every `split` columns can leave. A unit that is cut is of a group of at most kMaxRowsOfFixedSplit
+/// packed rows with c > split columns, and has at most ceil(c / split) <= c / split + 1 chunks. Limits::max_kv_tokens bounds the columns of
+/// all groups and formats together (once per kv head), so that over one row tile of every group and all kv heads the c add up to at most
+/// `columns`, and at most columns / (split + 1) of them are cut. And no group has more columns than a request may have tokens.
 std::int64_t max_fixed_slots(const Problem& problem, const Bounds& b, const KernelConfig& config, std::int64_t split) {
   const Limits& limits = problem.limits;
-  const std::int64_t heads = problem.spec.num_kv_heads;
-  const std::int64_t tile = rows_per_tile(config, problem.group_size);
-  const std::int64_t rows = std::min<std::int64_t>(kMaxRowsOfFixedSplit, b.packed_rows_of_group);
-  const std::int64_t tiles_of_group = ceil_div(rows, tile);
-  const std::int64_t chunks_of_request = ceil_div<std::int64_t>(limits.max_kv_tokens_per_request, split);
-  if (chunks_of_request < 2) {
+  const std::int64_t chunks_of_group = ceil_div<std::int64_t>(limits.max_kv_tokens_per_request, split);
+  if (chunks_of_group < 2) {
     return 0;
   }
-  const std::int64_t by_groups = b.groups * b.heads * chunks_of_request;
-  const bool blocks =
-      std::any_of(problem.spec.formats.begin(), problem.spec.formats.end(), [](const KvFormat& f) { return f.block_rows > 0; });
-  if (blocks) {
-    return by_groups * tiles_of_group;
-  }
-  const std::int64_t num_formats = static_cast<std::int64_t>(problem.spec.formats.size());
-  const std::int64_t columns = limits.max_kv_tokens * num_formats;
-  const std::int64_t by_columns = heads * (columns / split + std::min(b.groups, columns / (split + 1)));
-  return std::min(by_groups, by_columns) * tiles_of_group;
+  const std::int64_t rows = std::min<std::int64_t>(kMaxRowsOfFixedSplit, b.packed_rows_of_group);
+  const std::int64_t row_tiles_of_group = ceil_div<std::int64_t>(rows, rows_per_tile(config, problem.group_size));
+  const std::int64_t units = b.groups * b.heads;
+  const std::int64_t columns = limits.max_kv_tokens * problem.spec.num_kv_heads;
+  return row_tiles_of_group * std::min(units * chunks_of_group, columns / split + std::min(units, columns / (split + 1)));
 }
 
 std::int32_t checked_count(std::int64_t count, const char* what) {
@@ -95,7 +82,7 @@ void size_slots(const Problem& problem, const Choice& choice, const Bounds& boun
     FOVEA_ASSERT(choice.configs.size() == 1, "policy batch_invariant with {} kernel configurations", choice.configs.size());
     capacity.split_tokens = ceil_div(kInvariantSplit, choice.configs[0].tile_kv) * choice.configs[0].tile_kv;
   }
-  // Configurations of smaller tiles have as many or more row tiles in a group of at most kMaxRowsOfFixedSplit packed rows, but then only
+  // The last configuration is the one where a group can have several row tiles.
   // one.
   const KernelConfig& config = choice.configs.back();
   std::int64_t slots = max_fixed_slots(problem, bounds, config, capacity.split_tokens);
@@ -164,7 +151,7 @@ PlanArraysMut lay_out(const PlanCapacity& c, Layout& layout) {
   }
   layout.place(a.work, c.max_row_groups);
   layout.place(a.row_tiles, c.max_row_tiles);
-  layout.place(a.seen_rows, ceil_div(c.max_composed_rows, 64));
+  layout.place(a.seen_rows, ceil_div(c.max_query_tokens, 64));
   return a;
 }
 
@@ -182,7 +169,8 @@ PlanCapacity plan_capacity(const Problem& problem, const Choice& choice) {
   c.max_requests = limits.max_requests;
   c.max_row_groups = limits.max_row_groups;
   c.max_row_refs = checked_count(num_formats * limits.max_query_tokens, "row references");
-  c.max_composed_rows = limits.max_query_tokens;
+  c.max_query_tokens = limits.max_query_tokens;
+  c.max_composed_rows = problem.composed() ? limits.max_query_tokens : 0;
   c.max_row_tiles = checked_count(bounds.row_tiles, "row tiles");
   c.max_mask_groups = limits.max_mask_groups;
 

@@ -31,10 +31,10 @@ void mark_level(const BatchView& batch, const FormatView& f, std::int32_t level,
   }
 }
 
-/// Rows that no item or merge finalises: all of them with several formats, else those in no group.
+/// Every query token, in order, with the formats that have a group holding it.
 void make_composed_rows(const BatchView& batch, PlanArraysMut& arrays) {
-  *arrays.num_composed = 0;
-  if (batch.num_formats == 1 && batch.formats[0].row_indptr == nullptr) {
+  *arrays.num_composed = batch.num_formats > 1 ? batch.qo_indptr[batch.num_requests] : 0;
+  if (batch.num_formats == 1) {
     return;
   }
   for (std::int32_t r = 0; r < batch.num_requests; ++r) {
@@ -46,15 +46,6 @@ void make_composed_rows(const BatchView& batch, PlanArraysMut& arrays) {
   for (std::int32_t level = 0; level < batch.num_formats; ++level) {
     mark_level(batch, batch.formats[level], level, arrays);
   }
-  const std::int32_t num_rows = batch.qo_indptr[batch.num_requests];
-  std::int32_t count = 0;
-  for (std::int32_t row = 0; row < num_rows; ++row) {
-    const ComposedRow composed = arrays.composed[row];
-    if (batch.num_formats > 1 || composed.level_mask == 0) {
-      arrays.composed[count++] = composed;
-    }
-  }
-  *arrays.num_composed = count;
 }
 
 }  // namespace

@@ -19,7 +19,8 @@ struct PlanCapacity {
   std::int32_t max_requests = 0;
   std::int32_t max_row_groups = 0;
   std::int32_t max_row_refs = 0;
-  std::int32_t max_composed_rows = 0;              // query tokens
+  std::int32_t max_composed_rows = 0;  // query tokens; 0 with one format
+  std::int32_t max_query_tokens = 0;
   std::int32_t max_row_tiles = 0;                  // of all groups, without heads
   std::int32_t max_items[kMaxKernelConfigs] = {};  // form list
   std::int32_t max_merges[kMaxKernelConfigs] = {};
