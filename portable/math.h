@@ -47,11 +47,13 @@ FOVEA_FN float exp2(float x) {
   return x < -126.0f ? 0.0f : scaled;
 }
 
+/// e^x. Relative error at most (2 + |x|) 2^-23 where the result is a normal float; beyond as exp2.
 FOVEA_FN float exp(float x) { return exp2(x * kLog2e); }
 
-/// log2(x), x > 0. At most 2 ulp or 1e-7 absolute. -inf for 0.
+/// log2(x). At most 2.5 ulp or 1e-7 absolute for x > 0; -inf for 0, +inf for +inf. NaN stays NaN, and below 0 becomes it.
 FOVEA_FN float log2(float x) {
-  const uint32_t bits = float_to_bits(x);
+  const bool subnormal = x < 1.17549435e-38f;
+  const uint32_t bits = float_to_bits(subnormal ? x * 16777216.0f : x);
   // Mantissa in [sqrt(1/2), sqrt(2)).
   const uint32_t offset = bits - 0x3f3504f3u;
   const int32_t exponent = static_cast<int32_t>(offset) >> 23;
@@ -64,10 +66,12 @@ FOVEA_FN float log2(float x) {
   y = y * s2 + 0.4f;
   y = y * s2 + 0.6666666667f;
   const float ln = s * (2.0f + y * s2);
-  const float result = ln * kLog2e + static_cast<float>(exponent);
-  return x > 0.0f ? result : -infinity<float>();
+  const float result = ln * kLog2e + static_cast<float>(subnormal ? exponent - 24 : exponent);
+  const float outside = x == 0.0f ? -infinity<float>() : (x > 0.0f ? x : bits_to_float(0x7fc00000u));
+  return x > 0.0f && x < infinity<float>() ? result : outside;
 }
 
+/// log(x). At most 3 ulp or 1e-7 absolute for x > 0; else as log2.
 FOVEA_FN float log(float x) { return log2(x) * kLn2; }
 
 /// tanh(x). At most 4 ulp; +-1 for large |x|.
