@@ -97,9 +97,9 @@ double worst_log(Actual actual, Exact exact, double max_ulps, Worst& worst) {
   return worst.error;
 }
 
-TEST(Log2, AtMostTwoAndAHalfUlpOr1e7) {
+TEST(Log2, AtMostThreeUlpOr1e7) {
   Worst worst;
-  EXPECT_LE(worst_log([](float x) { return log2(x); }, [](double x) { return std::log2(x); }, 2.5, worst), 1.0) << worst.at;
+  EXPECT_LE(worst_log([](float x) { return log2(x); }, [](double x) { return std::log2(x); }, 3.0, worst), 1.0) << worst.at;
   for (int whole = -149; whole < 128; ++whole) {
     ASSERT_EQ(log2(std::ldexp(1.0f, whole)), static_cast<float>(whole));
   }
