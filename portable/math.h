@@ -50,7 +50,7 @@ FOVEA_FN float exp2(float x) {
 /// e^x. Relative error at most (2 + |x|) 2^-23 where the result is a normal float; beyond as exp2.
 FOVEA_FN float exp(float x) { return exp2(x * kLog2e); }
 
-/// log2(x). At most 3 ulp or 1e-7 absolute for x > 0; -inf for 0, +inf for +inf. NaN stays NaN, and below 0 becomes it.
+/// log2(x). At most 3 ulp or 1.2e-7 absolute for x > 0; -inf for 0, +inf for +inf. NaN stays NaN, and below 0 becomes it.
 FOVEA_FN float log2(float x) {
   const bool subnormal = x < 1.17549435e-38f;
   const uint32_t bits = float_to_bits(subnormal ? x * 16777216.0f : x);
@@ -71,7 +71,7 @@ FOVEA_FN float log2(float x) {
   return x > 0.0f && x < infinity<float>() ? result : outside;
 }
 
-/// log(x). At most 3 ulp or 1e-7 absolute for x > 0; else as log2.
+/// log(x). At most 3 ulp or 1.2e-7 absolute for x > 0; else as log2.
 FOVEA_FN float log(float x) { return log2(x) * kLn2; }
 
 /// tanh(x). At most 4 ulp; +-1 for large |x|.
