@@ -1,0 +1,48 @@
+// Is a result right? Patterns of inf and NaN first, then every element against a bound of its own; never an average.
+#pragma once
+
+#include <string>
+#include <vector>
+
+#include "check/case.h"
+#include "check/oracle.h"
+
+namespace fovea::check {
+
+/// Outputs of one run, poisoned before it with NaN. `o` and `lse` have gaps and rows of their own that nobody may write.
+struct Outputs {
+  TensorView o, lse;
+  std::vector<std::byte> o_memory, lse_memory;
+};
+
+Outputs make_outputs(const Case& c, DType o_dtype);
+
+/// Largest error in units of its bound; above 1 is a failure, and `text` says where and by how much.
+struct Verdict {
+  double worst = 0;
+  std::string text;
+  bool failed() const { return worst > 1; }
+};
+
+/// What an error may be:
+///   o:   2 * (largest error of the plain computation in the row) + 1 ulp of the output at the expected value + 4 * 2^-24 * sum of weight *
+///   |v| lse: 2 * (error of the plain computation) + 4 * 2^-24 * (1 + |lse| + largest sum of |q_i k_i| * scale)
+/// The last terms are what float arithmetic may do where the plain computation is lucky: a float exp2 of 2 ulp is off by 4 * 2^-24 in a
+/// weight, and a float dot product of n products by about sqrt(n) * 2^-24 of their magnitudes, 16 * 2^-24 at n = 256 when summed in order,
+/// a quarter of that in vector lanes.
+struct Bounds {
+  std::vector<double> o;    // [rows, heads, head_dim_vo]
+  std::vector<double> lse;  // [rows, heads]
+};
+
+Bounds backend_bounds(const Case& c, const Dense& exact);
+/// For a double computation written as f32: 1 ulp, and 2^-40 of the magnitudes.
+Bounds reference_bounds(const Case& c, const Dense& exact);
+
+/// Compares with `expected` (o and the lse the case asks for, in its base). Also: were only the case's rows written?
+Verdict compare(const Case& c, const Dense& expected, const Bounds& bounds, const Outputs& actual);
+
+/// The results of a run as Dense, for comparing others with them. lse in natural units.
+Dense dense_of(const Case& c, const Outputs& outputs);
+
+}  // namespace fovea::check

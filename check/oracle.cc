@@ -1,0 +1,191 @@
+#include "check/oracle.h"
+
+#include <algorithm>
+#include <cmath>
+#include <limits>
+
+#include "check/number.h"
+#include "fovea/error.h"
+
+namespace fovea::check {
+namespace {
+
+constexpr double kInfinity = std::numeric_limits<double>::infinity();
+
+/// How a computation rounds. f32 for both is plain float.
+struct Rounding {
+  DType stored = DType::f32;
+  DType output = DType::f32;
+};
+
+struct Key {
+  int pool;
+  std::int64_t token;
+};
+
+bool sees(const Case& c, int request, int qo_idx, int q_pos, int kv_pos) {
+  const Rule& rule = c.rule;
+  if ((rule.causal || rule.window_left) && kv_pos > q_pos) {
+    return false;
+  }
+  if (rule.window_left && kv_pos < q_pos - *rule.window_left && kv_pos >= rule.num_sink_tokens) {
+    return false;
+  }
+  if (!rule.bits.empty()) {
+    const int kv_len = c.requests[static_cast<std::size_t>(request)].kv_len;
+    if (kv_pos >= kv_len) {
+      throw InternalError("check: a custom mask has no bit for a key past kv_len");
+    }
+    return rule.bits[static_cast<std::size_t>(request)][static_cast<std::size_t>(qo_idx * kv_len + kv_pos)] != 0;
+  }
+  return true;
+}
+
+std::vector<std::vector<const DenseGroup*>> groups_by_row(const Case& c) {
+  std::vector<std::vector<const DenseGroup*>> groups(static_cast<std::size_t>(c.num_rows()));
+  for (const DenseGroup& group : c.groups) {
+    for (const int row : group.rows) {
+      groups[static_cast<std::size_t>(row)].push_back(&group);
+    }
+  }
+  return groups;
+}
+
+std::vector<Key> keys_of(const Case& c, const std::vector<const DenseGroup*>& groups, int row, int kv_head) {
+  const int request_index = c.request_of_row[static_cast<std::size_t>(row)];
+  const DenseRequest& request = c.requests[static_cast<std::size_t>(request_index)];
+  const int qo_idx = row - request.qo_begin;
+  std::vector<Key> keys;
+  for (const DenseGroup* group : groups) {
+    if (group->kv_head >= 0 && group->kv_head != kv_head) {
+      continue;
+    }
+    for (std::size_t column = 0; column < group->tokens.size(); ++column) {
+      const int kv_pos = group->positions[column];
+      if ((group->by_index && kv_pos >= request.kv_len) || !sees(c, request_index, qo_idx, request.q_pos + qo_idx, kv_pos)) {
+        continue;
+      }
+      if (group->tokens[column] < 0) {
+        throw InternalError("check: a row sees a column that the generator gave no page");
+      }
+      keys.push_back({group->pool, group->tokens[column]});
+    }
+  }
+  return keys;
+}
+
+/// One row and head in numbers of type N.
+template <class N>
+class RowComputation {
+ public:
+  RowComputation(const Case& c, const Rounding& rounding, Dense& result) : c_(c), rounding_(rounding), result_(result) {}
+
+  void compute(const std::vector<Key>& keys, int row, int head) {
+    const std::size_t at = static_cast<std::size_t>(row * c_.spec.num_qo_heads + head);
+    const int kv_head = head / c_.group_size();
+    std::vector<N> weights;
+    N top = -std::numeric_limits<N>::infinity();
+    for (const Key& key : keys) {
+      weights.push_back(logit(key, at, kv_head));
+      top = std::max(top, weights.back());
+    }
+    if (keys.empty()) {
+      return;
+    }
+    N sum = 1;
+    if (c_.rule.use_softmax()) {
+      const bool states = c_.run.output == Output::states;
+      sum = 0;
+      for (N& weight : weights) {
+        weight = std::exp(weight - top);
+        sum += weight;
+      }
+      result_.lse[at] = result_.lse_with_extra[at] = static_cast<double>(top + std::log(sum));
+      if (!c_.rule.sink.empty()) {
+        const N both = std::max(top, N(c_.rule.sink[static_cast<std::size_t>(head)]));
+        const N with_extra = sum * std::exp(top - both) + std::exp(N(c_.rule.sink[static_cast<std::size_t>(head)]) - both);
+        result_.lse_with_extra[at] = static_cast<double>(both + std::log(with_extra));
+        sum = states ? sum : with_extra / std::exp(top - both);
+      }
+    }
+    accumulate(keys, weights, sum, at, kv_head);
+  }
+
+ private:
+  N stored(N x) const { return rounding_.stored == DType::f32 ? x : static_cast<N>(round_to(rounding_.stored, static_cast<double>(x))); }
+
+  N logit(const Key& key, std::size_t at, int kv_head) {
+    const std::size_t dim = static_cast<std::size_t>(c_.spec.head_dim_qk);
+    const double* q = c_.q.data() + at * dim;
+    const double* k =
+        c_.pools[static_cast<std::size_t>(key.pool)].k.data() + static_cast<std::size_t>(key.token * c_.spec.num_kv_heads + kv_head) * dim;
+    N dot = 0, magnitude = 0;
+    for (std::size_t i = 0; i < dim; ++i) {
+      dot += static_cast<N>(q[i]) * static_cast<N>(k[i]);
+      magnitude += std::fabs(static_cast<N>(q[i]) * static_cast<N>(k[i]));
+    }
+    const N scale = static_cast<N>(c_.sm_scale);
+    result_.logit_magnitude[at] = std::max(result_.logit_magnitude[at], static_cast<double>(magnitude * scale));
+    N x = stored(dot * scale);
+    if (c_.rule.cap) {
+      x = N(*c_.rule.cap) * std::tanh(x / N(*c_.rule.cap));
+    }
+    if (c_.rule.sigmoid_bias) {
+      x = N(1) / (N(1) + std::exp(-(x + N(*c_.rule.sigmoid_bias))));
+    }
+    return x;
+  }
+
+  void accumulate(const std::vector<Key>& keys, const std::vector<N>& weights, N sum, std::size_t at, int kv_head) {
+    const std::size_t dim = static_cast<std::size_t>(c_.spec.head_dim_vo);
+    std::vector<N> o(dim, N(0)), magnitude(dim, N(0));
+    for (std::size_t j = 0; j < keys.size(); ++j) {
+      const double* v = c_.pools[static_cast<std::size_t>(keys[j].pool)].v.data() +
+                        static_cast<std::size_t>(keys[j].token * c_.spec.num_kv_heads + kv_head) * dim;
+      const N weight = stored(weights[j] / sum);
+      for (std::size_t i = 0; i < dim; ++i) {
+        o[i] += weight * static_cast<N>(v[i]);
+        magnitude[i] += weight * std::fabs(static_cast<N>(v[i]));
+      }
+    }
+    for (std::size_t i = 0; i < dim; ++i) {
+      const double value = static_cast<double>(o[i]);
+      result_.o[at * dim + i] = rounding_.output == DType::f32 ? value : round_to(rounding_.output, value);
+      result_.o_magnitude[at * dim + i] = static_cast<double>(magnitude[i]);
+    }
+  }
+
+  const Case& c_;
+  const Rounding rounding_;
+  Dense& result_;
+};
+
+template <class N>
+Dense compute(const Case& c, const Rounding& rounding) {
+  const std::size_t rows = static_cast<std::size_t>(c.num_rows()), heads = static_cast<std::size_t>(c.spec.num_qo_heads);
+  const std::size_t elements = rows * heads * static_cast<std::size_t>(c.spec.head_dim_vo);
+  Dense result{.o = std::vector<double>(elements, 0.0),
+               .o_magnitude = std::vector<double>(elements, 0.0),
+               .lse = std::vector<double>(rows * heads, -kInfinity),
+               .lse_with_extra = std::vector<double>(rows * heads, -kInfinity),
+               .logit_magnitude = std::vector<double>(rows * heads, 0.0)};
+  const std::vector<std::vector<const DenseGroup*>> groups = groups_by_row(c);
+  RowComputation<N> computation(c, rounding, result);
+  for (int row = 0; row < c.num_rows(); ++row) {
+    for (int kv_head = 0; kv_head < c.spec.num_kv_heads; ++kv_head) {
+      const std::vector<Key> keys = keys_of(c, groups[static_cast<std::size_t>(row)], row, kv_head);
+      for (int head = kv_head * c.group_size(); head < (kv_head + 1) * c.group_size(); ++head) {
+        computation.compute(keys, row, head);
+      }
+    }
+  }
+  return result;
+}
+
+}  // namespace
+
+Dense exact_result(const Case& c) { return compute<double>(c, {}); }
+
+Dense plain_result(const Case& c) { return compute<float>(c, {.stored = c.spec.q_dtype, .output = c.spec.o_dtype}); }
+
+}  // namespace fovea::check
