@@ -101,8 +101,8 @@ Pages deal_blocks(Random& random, const FormatDraft& draft) {
 
 void write_csr(Case& c, Random& random, const FormatDraft& draft, const Pages& pages, KvTables& t) {
   const int page_size = draft.format.page_size;
-  std::vector<int> indptr{random.percent(20) ? random.between(1, 3) : 0};
-  std::vector<int> indices(static_cast<std::size_t>(indptr[0]), garbage_entry(random));
+  std::vector<int> indptr{0};
+  std::vector<int> indices;
   std::vector<int> last_page_len, kv_len;
   bool all_full = true;
   const bool give_kv_len = random.percent(40);
@@ -166,14 +166,13 @@ void write_2d(Case& c, Random& random, const FormatDraft& draft, const Pages& pa
   t.kv_len = c.memory.integers(kv_len);
 }
 
-/// Tokens of the sets one after the other. A ragged set's first token is its page.
-int write_ragged(Case& c, Random& random, const FormatDraft& draft, KvTables& t) {
-  std::vector<int> indptr{random.percent(20) ? random.between(1, 3) : 0};
+/// Tokens of the sets one after the other.
+void write_ragged(Case& c, const FormatDraft& draft, KvTables& t) {
+  std::vector<int> indptr{0};
   for (const RowSet& set : draft.sets) {
     indptr.push_back(indptr.back() + set.num_cols);
   }
   t.page_indptr = c.memory.integers(indptr);
-  return indptr.front();
 }
 
 void add_group(Case& c, const FormatDraft& draft, const RowSet& set, int pool, const std::vector<std::int64_t>& tokens) {
@@ -201,7 +200,7 @@ void build_tables(Case& c, Random& random, const FormatDraft& draft) {
   std::vector<std::vector<std::int64_t>> tokens(draft.sets.size());
   std::int64_t num_tokens = 0;
   if (!draft.format.has_table) {
-    num_tokens = write_ragged(c, random, draft, t);
+    write_ragged(c, draft, t);
     for (std::size_t s = 0; s < draft.sets.size(); ++s) {
       tokens[s].resize(static_cast<std::size_t>(draft.sets[s].num_cols));
       std::iota(tokens[s].begin(), tokens[s].end(), num_tokens);

@@ -79,9 +79,9 @@ struct Case {
   std::vector<int> request_of_row;
   std::vector<DenseGroup> groups;
   std::vector<DensePool> pools;
-  std::vector<double> q;  // [query tokens, num_qo_heads, head_dim_qk], q_scale applied
+  std::vector<double> q;  // [query tokens, num_qo_heads, head_dim_qk]
   Rule rule;
-  double sm_scale = 1;
+  double sm_scale = 1;  // q_scale included
 
   int num_rows() const { return static_cast<int>(request_of_row.size()); }
   int group_size() const { return spec.num_qo_heads / spec.num_kv_heads; }

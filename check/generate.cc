@@ -238,17 +238,18 @@ void draw_queries(Case& c, Random& random) {
   const AttentionSpec& spec = c.spec;
   c.run.q = padded_tensor(c.memory, random, spec.q_dtype, {c.num_rows(), spec.num_qo_heads, spec.head_dim_qk});
   c.run.q_scale = random.percent(20) ? static_cast<float>(random.uniform(0.5, 2.0)) : 1.0f;
-  c.sm_scale = 1.0 / std::sqrt(static_cast<double>(spec.head_dim_qk));
+  float sm_scale = 1.0f / std::sqrt(static_cast<float>(spec.head_dim_qk));
   if (random.percent(30)) {
-    c.run.sm_scale = static_cast<float>(c.sm_scale * random.uniform(0.5, 1.5));
-    c.sm_scale = *c.run.sm_scale;
+    sm_scale *= static_cast<float>(random.uniform(0.5, 1.5));
+    c.run.sm_scale = sm_scale;
   }
+  c.sm_scale = sm_scale * c.run.q_scale;  // a float product: the factor on q . k is a float
   for (int row = 0; row < c.num_rows(); ++row) {
     for (int head = 0; head < spec.num_qo_heads; ++head) {
       for (int i = 0; i < spec.head_dim_qk; ++i) {
         const std::int64_t at = row * c.run.q.stride(0) + head * c.run.q.stride(1) + i;
         encode(spec.q_dtype, c.run.q.data, at, random.normal());
-        c.q.push_back(decode(spec.q_dtype, c.run.q.data, at) * c.run.q_scale);
+        c.q.push_back(decode(spec.q_dtype, c.run.q.data, at));
       }
     }
   }

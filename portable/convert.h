@@ -137,4 +137,18 @@ FOVEA_FN void from_double(DType dtype, void* data, int64_t index, double x) {
   from_float(dtype, data, index, dtype == DType::f32 ? static_cast<float>(x) : round_to_odd(x));
 }
 
+/// Largest finite value: what quantisation scales the largest element of a token to.
+FOVEA_FN constexpr float max_finite(DType dtype) {
+  switch (dtype) {
+    case DType::f16:
+      return 65504.0f;
+    case DType::e4m3:
+      return 448.0f;
+    case DType::e5m2:
+      return 57344.0f;
+    default:
+      return 3.3895313892515355e38f;  // bf16's, which f32 holds too
+  }
+}
+
 }  // namespace fovea

@@ -3,7 +3,7 @@
 #include <cmath>
 
 #include "backends/reference/backend.h"
-#include "backends/reference/number.h"
+#include "portable/convert.h"
 
 namespace fovea::reference {
 namespace {

@@ -5,8 +5,8 @@
 #include <vector>
 
 #include "backends/reference/backend.h"
-#include "backends/reference/number.h"
 #include "generated/builtin_variants.h"
+#include "portable/convert.h"
 #include "src/support/check.h"
 
 namespace fovea::reference {
@@ -70,7 +70,7 @@ double scale_at(const ScaleView& scale, Slot at, int32_t head) {
 /// Element `i` of a token's key or value, dequantised.
 double element(const CacheView& cache, Slot at, int32_t head, int32_t i) {
   const int64_t index = at.page * cache.page_stride + at.slot * cache.token_stride + head * cache.head_stride + i;
-  return double{to_float(cache.dtype, cache.data, index)} * scale_at(cache.scale, at, head);
+  return to_double(cache.dtype, cache.data, index) * scale_at(cache.scale, at, head);
 }
 
 /// Calls visit(kv, slot, logit) for every key that query token `row` sees, format by format, column by column.
@@ -99,8 +99,8 @@ void for_each_key(const KernelParams& p, const V& v, const Row& places, int32_t 
       const Slot slot = slot_of(kv, group, column);
       double dot = 0;
       for (int32_t i = 0; i < p.head_dim_qk; ++i) {
-        dot += double{to_float(p.q.dtype, p.q.data, row * p.q.token_stride + at.qo_head * p.q.head_stride + i)} *
-               element(kv.k, slot, at.kv_head, i);
+        dot +=
+            to_double(p.q.dtype, p.q.data, row * p.q.token_stride + at.qo_head * p.q.head_stride + i) * element(kv.k, slot, at.kv_head, i);
       }
       visit(kv, slot, transformed_logit(v, dot * double{p.sm_scale}, at));
     }
@@ -164,7 +164,7 @@ void attend(const KernelParams& p) {
                           .kv_len = request.kv_len};
       const Result r = attend_row(p, v, rows[row], row, at);
       for (int32_t i = 0; i < p.head_dim_vo; ++i) {
-        from_float(p.out.dtype, p.out.o, row * p.out.token_stride + head * p.out.head_stride + i, static_cast<float>(r.o[i]));
+        from_double(p.out.dtype, p.out.o, row * p.out.token_stride + head * p.out.head_stride + i, r.o[i]);
       }
       if (p.out.lse != nullptr) {
         const double lse = p.lse_with_extra && !p.write_states ? r.lse_with_extra : r.lse;

@@ -5,7 +5,7 @@
 #include <vector>
 
 #include "backends/reference/backend.h"
-#include "backends/reference/number.h"
+#include "portable/convert.h"
 
 namespace fovea::reference {
 namespace {
@@ -31,13 +31,12 @@ void merge_row(const MergeStatesParams& p, int32_t token, int32_t head) {
     sum += weight;
     const QView& in = p.states[s].o;
     for (int32_t i = 0; i < p.head_dim; ++i) {
-      o[i] += weight * double{to_float(in.dtype, in.data, token * in.token_stride + head * in.head_stride + i)};
+      o[i] += weight * to_double(in.dtype, in.data, token * in.token_stride + head * in.head_stride + i);
     }
   }
   // Written last: `out` may be one of the states.
   for (int32_t i = 0; i < p.head_dim; ++i) {
-    from_float(p.out.dtype, p.out.o, token * p.out.token_stride + head * p.out.head_stride + i,
-               sum > 0 ? static_cast<float>(o[i] / sum) : 0.0f);
+    from_double(p.out.dtype, p.out.o, token * p.out.token_stride + head * p.out.head_stride + i, sum > 0 ? o[i] / sum : 0.0);
   }
   if (p.out.lse != nullptr) {
     p.out.lse[token * p.out.lse_token_stride + head * p.out.lse_head_stride] =
