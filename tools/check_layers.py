@@ -41,6 +41,8 @@ LIBRARIES = {
 SYSTEM_HEADERS = {"immintrin.h", "cpuid.h", "unistd.h", "sched.h", "pthread.h", "dlfcn.h", "fcntl.h", "x86intrin.h"}
 
 PUBLIC = "fovea/"
+# What every stage of the core may see: the door to backends, the text of specs, error texts.
+CORE = [PUBLIC, "portable/", "src/backend.h", "src/describe.h", "src/support/", FMT, STD]
 # (files, what they may include, why)
 LAYERS = [
     ("examples/*", [PUBLIC, STD], "examples show the public API and nothing else"),
@@ -55,10 +57,10 @@ LAYERS = [
     ("src/support/*", [PUBLIC, "src/support/", FMT, STD, SYSTEM], "support/ stands below the rest of src/"),
     ("src/backend.h", [PUBLIC, "portable/", STD], "backend.h is the door between core and devices"),
     ("src/backends.cc", [PUBLIC, "src/", "backends/*/backend.h", FMT, STD], "the list of backends sees their backend.h alone"),
-    ("src/problem/*", [PUBLIC, "portable/", "src/backend.h", "src/support/", "src/problem/", FMT, STD], "problem/ comes first: nothing to its right"),
-    ("src/select/*", [PUBLIC, "portable/", "src/backend.h", "src/support/", "src/problem/", "src/select/", FMT, STD],
+    ("src/problem/*", CORE + ["src/problem/"], "problem/ comes first: nothing to its right"),
+    ("src/select/*", CORE + ["src/problem/", "src/select/"],
      "select/ sees problem/, not what comes after it"),
-    ("src/schedule/*", [PUBLIC, "portable/", "src/backend.h", "src/support/", "src/problem/", "src/select/", "src/schedule/", FMT, STD],
+    ("src/schedule/*", CORE + ["src/problem/", "src/select/", "src/schedule/"],
      "schedule/ sees problem/ and select/, not what comes after it"),
     ("src/*", [PUBLIC, "portable/", "src/", FMT, STD], "the core reaches devices through src/backend.h only"),
     ("backends/cpu/device/*", ["fovea/dtype.h", "portable/", "backends/cpu/device/", SYSTEM, STD], "device code of the cpu backend"),
