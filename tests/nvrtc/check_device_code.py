@@ -90,24 +90,26 @@ def variant_types():
 
 def variants_program(headers):
     lines = [f'#include "{name}"' for name in headers if name.startswith("variants/")]
-    lines += ['#include "portable/compose.h"', '#include "portable/state.h"']
-    lines.append("""
+    lines.append("""#include "portable/compose.h"
+#include "portable/state.h"
+
 template <class V>
 __device__ float all_hooks(const typename V::Mask& mask, const typename V::Params& params, const fovea::Position<>& at, float logit) {
   const V v = fovea::make_variant<V>(mask, params);
-  if (!mask.keep(at) || fovea::kv_range_is_empty(mask.range())) {
+  const fovea::KvRange range = mask.range();
+  if (!mask.keep(at) || at.kv_pos > at.q_pos + range.right) {
     return 0.0f;
   }
   const float x = fovea::transformed_logit(v, logit, at);
   return fovea::transformed_output(v, x * fovea::finalise(v, x, at).scale, at);
 }
-""".replace("fovea::kv_range_is_empty(mask.range())", "mask.range().right < -fovea::kUnbounded"))
+""")
     for i, variant in enumerate(variant_types()):
-        lines.append(f"""
-extern "C" __global__ void kernel_{i}({variant}::Mask mask, {variant}::Params params, const fovea::Position<>* at, float* x) {{
-  x[threadIdx.x] = all_hooks<{variant}>(mask, params, at[threadIdx.x], x[threadIdx.x]);
-}}""".replace("extern \"C\" __global__ void kernel_", f"using V{i} = {variant};\nextern \"C\" __global__ void kernel_")
-            .replace(f"{variant}::Mask mask", f"V{i}::Mask mask").replace(f"{variant}::Params params", f"V{i}::Params params"))
+        lines.append(f"""using V{i} = {variant};
+extern "C" __global__ void kernel_{i}(V{i}::Mask mask, V{i}::Params params, const fovea::Position<>* at, float* x) {{
+  x[threadIdx.x] = all_hooks<V{i}>(mask, params, at[threadIdx.x], x[threadIdx.x]);
+}}
+""")
     return "\n".join(lines)
 
 
