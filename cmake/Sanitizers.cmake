@@ -7,3 +7,6 @@ if(FOVEA_SANITIZE)
     add_compile_options(-fno-sanitize-recover=undefined)
   endif()
 endif()
+if(FOVEA_BUILD_FUZZERS)
+  add_compile_options(-fsanitize=fuzzer-no-link)  # coverage, which steers the fuzzer
+endif()
