@@ -64,7 +64,7 @@ FOVEA_FN constexpr RangePlace later(RangePlace a, RangePlace b) { return is_befo
 /// evenly spread.
 FOVEA_FN constexpr bool may_cut(int32_t w, int32_t workers, int32_t max_slots) {
   const int64_t cuts = min_(workers - 1, max_slots / 2);
-  return cuts == workers - 1 || w * cuts / (workers - 1) > (w - 1) * cuts / (workers - 1);
+  return w * cuts / (workers - 1) > (w - 1) * cuts / (workers - 1);
 }
 
 /// The place at `offset` (cost from the beginning of the group; less than heads * unit cost), moved to the nearest tile edge; to an edge of

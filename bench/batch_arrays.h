@@ -1,0 +1,52 @@
+// BatchArrays: a workload's lengths as the integer arrays that plan() reads, with page ids in random order as a server's cache has them.
+#pragma once
+
+#include <cstdint>
+#include <vector>
+
+#include "bench/workload.h"
+#include "fovea/engine.h"
+
+namespace fovea::bench {
+
+class BatchArrays {
+ public:
+  /// `shuffle_pages` = false numbers pages in order, which costs nothing where nobody reads them.
+  explicit BatchArrays(const Workload& workload, bool shuffle_pages = true);
+  BatchArrays(BatchArrays&&) = default;
+  BatchArrays& operator=(BatchArrays&&) = default;
+
+  const Batch& batch() const { return batch_; }
+  std::int64_t num_pages() const { return num_pages_; }  // that the tables use; ragged: tokens
+
+ private:
+  struct Table {
+    std::vector<std::int32_t> page_indptr = {0}, page_indices, last_page_len, row_indptr;
+  };
+  void add_group(Table& table, const KvFormat& format, std::int32_t num_tokens);
+
+  // Vectors keep their memory when the object moves, so that the views in batch_ stay right.
+  std::vector<std::int32_t> qo_indptr_ = {0};
+  std::vector<Table> tables_;
+  std::vector<KvTables> views_;
+  Batch batch_;
+  std::int64_t num_pages_ = 0;
+};
+
+/// Values of a workload's mask and parameters in the form that plan() and run() take. Borrows the workload.
+class WorkloadValues {
+ public:
+  explicit WorkloadValues(const Workload& workload);
+  WorkloadValues(const WorkloadValues&) = delete;
+  WorkloadValues& operator=(const WorkloadValues&) = delete;
+
+  PlanArgs plan_args() const { return {.masks = std::span(&mask_, 1)}; }
+  Values params() const { return params_; }
+  const MaskValues& mask() const { return mask_; }
+
+ private:
+  std::vector<Value> mask_values_, params_;
+  MaskValues mask_;
+};
+
+}  // namespace fovea::bench

@@ -1,0 +1,70 @@
+// Workload: a named batch. An attention layer's shape, a mask, and the lengths of the requests of one step; no tensors.
+// Kept as JSON in workloads/ (docs/json.md has the keys); built into the program, so that a name is enough.
+#pragma once
+
+#include <cstdint>
+#include <filesystem>
+#include <string>
+#include <string_view>
+#include <variant>
+#include <vector>
+
+#include "fovea/limits.h"
+#include "fovea/problem.h"
+
+namespace fovea::bench {
+
+struct RequestLengths {
+  std::int32_t qo_len = 1;
+  std::int32_t kv_len = 0;  // tokens of the whole request, the shared prefix and the query's own included
+};
+
+/// A number, or one number per query head.
+struct NamedNumber {
+  std::string name;
+  std::variant<double, std::int64_t, std::vector<float>> value;
+};
+
+/// The first `tokens` tokens of `num_requests` adjacent requests are the same pages.
+struct SharedPrefix {
+  std::int32_t tokens = 0;
+  std::int32_t num_requests = 0;
+};
+
+struct Workload {
+  std::string name;
+  std::string about;
+  AttentionSpec spec;     // one format, or two (prefixes, then the rest of each request) with `prefixes`
+  bool any_mask = false;  // plan the whole KV whatever the mask says
+  std::vector<NamedNumber> mask;
+  std::vector<NamedNumber> params;
+  std::vector<RequestLengths> requests;
+  std::vector<SharedPrefix> prefixes;  // in request order, all requests or none
+
+  std::int64_t query_tokens() const;
+  std::int64_t kv_tokens() const;  // shared prefixes counted once
+};
+
+/// Names of the built-in workloads, sorted.
+std::vector<std::string> workload_names();
+
+/// A built-in workload by name, or the JSON file at a path (anything with a '/' or that ends in ".json").
+/// Throws InvalidArgument that names the file, the key and the value.
+Workload load_workload(const std::string& name_or_path);
+
+/// The text of one workload. `where` stands in front of messages.
+Workload parse_workload(const std::string& where, std::string_view text);
+
+/// The tightest limits that fit the workload.
+Limits limits_of(const Workload& workload);
+
+/// Puts a shared prefix in front of every `num_requests` requests: splits the format in two. Throws InvalidArgument.
+void share_prefix(Workload& workload, const std::string& where, std::int32_t tokens, std::int32_t num_requests);
+
+/// "bf16" and so on. Throws InvalidArgument with the known names.
+DType parse_dtype(const std::string& where, std::string_view name);
+
+/// One "name" and "name, name, ..." for messages: known names, with the one most like `given` in front of them.
+std::string choices(std::string_view given, const std::vector<std::string>& known);
+
+}  // namespace fovea::bench

@@ -1,0 +1,217 @@
+#include "cli/options.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <charconv>
+#include <limits>
+#include <string_view>
+
+#include "bench/random.h"
+#include "fovea/error.h"
+
+namespace fovea::cli {
+namespace {
+
+constexpr std::int64_t kMaxLength = 1 << 29;
+constexpr std::int64_t kMaxRequests = 1 << 20;
+
+std::int64_t parse_integer(const std::string& option, std::string_view text, std::int64_t low, std::int64_t high) {
+  std::int64_t number = 0;
+  const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), number);
+  if (error == std::errc::invalid_argument || end != text.data() + text.size()) {
+    throw InvalidArgument(fmt::format("{}: '{}' is not an integer; give {}..{}", option, text, low, high));
+  }
+  if (error == std::errc::result_out_of_range || number < low || number > high) {
+    throw InvalidArgument(fmt::format("{}: {} is outside {}..{}", option, text, low, high));
+  }
+  return number;
+}
+
+CLI::Option* add_optional_integer(CLI::App& app, const std::string& name, std::optional<std::int64_t>& into, std::int64_t low,
+                                  std::int64_t high, const std::string& help) {
+  return app
+      .add_option_function<std::string>(
+          name, [&into, name, low, high](const std::string& text) { into = parse_integer(name, text, low, high); }, help)
+      ->type_name("N");
+}
+
+bench::NamedNumber parse_named_number(const std::string& option, const std::string& text) {
+  const std::size_t equals = text.find('=');
+  if (equals == std::string::npos || equals == 0 || equals + 1 == text.size()) {
+    throw InvalidArgument(fmt::format("{}: '{}' is not name=number", option, text));
+  }
+  const std::string name = text.substr(0, equals);
+  const std::string_view number = std::string_view(text).substr(equals + 1);
+  const char* const last = number.data() + number.size();
+  std::int64_t integer = 0;
+  if (const auto [end, error] = std::from_chars(number.data(), last, integer); error == std::errc() && end == last) {
+    return {name, integer};
+  }
+  double real = 0;
+  if (const auto [end, error] = std::from_chars(number.data(), last, real); error == std::errc() && end == last) {
+    return {name, real};
+  }
+  throw InvalidArgument(fmt::format("{}: '{}' in '{}' is not a number", option, number, text));
+}
+
+/// "low..high" with 0 <= low <= high.
+std::pair<std::int64_t, std::int64_t> parse_range(const std::string& option, std::string_view text) {
+  const std::size_t dots = text.find("..");
+  if (dots == std::string_view::npos) {
+    throw InvalidArgument(fmt::format("{}: '{}' is not a range; write low..high", option, text));
+  }
+  const std::int64_t low = parse_integer(option, text.substr(0, dots), 0, kMaxLength);
+  return {low, parse_integer(option, text.substr(dots + 2), low, kMaxLength)};
+}
+
+std::vector<bench::RequestLengths> requests_of(const WorkloadChoice& choice, const bench::Workload& base) {
+  const std::int64_t asked = choice.requests.value_or(0);
+  const std::vector<std::int32_t> qo =
+      choice.qo_len.empty() ? std::vector<std::int32_t>{} : parse_lengths("--qo-len", choice.qo_len, asked);
+  const std::vector<std::int32_t> kv =
+      choice.kv_len.empty() ? std::vector<std::int32_t>{} : parse_lengths("--kv-len", choice.kv_len, asked);
+  if (qo.size() > 1 && kv.size() > 1 && qo.size() != kv.size()) {
+    throw InvalidArgument(
+        fmt::format("--qo-len: {} lengths, but --kv-len has {}; give as many of both, or one for all requests", qo.size(), kv.size()));
+  }
+  std::size_t count = std::max({qo.size(), kv.size(), static_cast<std::size_t>(asked)});
+  if (asked == 0 && count <= 1) {
+    count = base.requests.size();
+  }
+  std::vector<bench::RequestLengths> requests(count);
+  for (std::size_t i = 0; i < count; ++i) {
+    const bench::RequestLengths& old = base.requests[i % base.requests.size()];
+    requests[i] = {.qo_len = qo.empty() ? old.qo_len : qo[i % qo.size()], .kv_len = kv.empty() ? old.kv_len : kv[i % kv.size()]};
+  }
+  return requests;
+}
+
+}  // namespace
+
+CLI::Option* add_integer(CLI::App& app, const std::string& name, std::int64_t& into, std::int64_t low, std::int64_t high,
+                         const std::string& help) {
+  return app
+      .add_option_function<std::string>(
+          name, [&into, name, low, high](const std::string& text) { into = parse_integer(name, text, low, high); }, help)
+      ->type_name("N")
+      ->default_str(fmt::format("{}", into));
+}
+
+CLI::Option* add_json_option(CLI::App& app, std::string& path) {
+  return app.add_option("--json", path, "Write results as JSON; - is standard output, and then nothing else goes there")->type_name("FILE");
+}
+
+void EngineChoice::add_to(CLI::App& app, bool with_backend) {
+  if (with_backend) {
+    app.add_option("--backend", backend, "cpu or reference")->type_name("B")->default_str("cpu");
+  }
+  add_integer(app, "--threads", num_threads, 0, 4096, "Threads at most; 0: all this process may use. Never changes a result");
+  app.add_option("--isa", isa, "avx2 or avx512; default: the widest this machine runs")->type_name("ISA");
+}
+
+EngineOptions EngineChoice::options() const {
+  return {.backend = backend, .num_threads = static_cast<std::int32_t>(num_threads), .isa = isa};
+}
+
+void WorkloadChoice::add_to(CLI::App& app) {
+  const std::string group = "Batch";
+  app.add_option("workload,--workload", name, "A named workload (fovea plan --list) or a JSON file")->type_name("NAME")->group(group);
+  add_optional_integer(app, "--requests", requests, 1, kMaxRequests, "Number of requests")->group(group);
+  app.add_option("--qo-len", qo_len, "Query tokens per request: 1, or 1,1,512, or 1..8")->type_name("LENGTHS")->group(group);
+  app.add_option("--kv-len", kv_len, "KV tokens per request: 4096, or 100,200, or 100..9000 (random), or zipf:64..65536")
+      ->type_name("LENGTHS")
+      ->group(group);
+  add_optional_integer(app, "--prefix", prefix_tokens, 1, kMaxLength, "Tokens that requests share at their start")->group(group);
+  add_optional_integer(app, "--prefix-requests", prefix_requests, 1, kMaxRequests, "How many adjacent requests share a prefix; default all")
+      ->group(group);
+  const std::string shape = "Layer";
+  add_optional_integer(app, "--qo-heads", qo_heads, 1, 1 << 15, "Query heads")->group(shape);
+  add_optional_integer(app, "--kv-heads", kv_heads, 1, 1 << 15, "KV heads; divides the query heads")->group(shape);
+  add_optional_integer(app, "--head-dim", head_dim, 1, 4096, "Head dimension of Q, K and V")->group(shape);
+  add_optional_integer(app, "--page-size", page_size, 1, 1 << 20, "Tokens per page")->group(shape);
+  app.add_option("--dtype", dtype, "Of Q, K, V and O: f32, f16, bf16")->type_name("T")->group(shape);
+  app.add_option("--kv-dtype", kv_dtype, "Of K and V alone: f32, f16, bf16, e4m3, e5m2")->type_name("T")->group(shape);
+  app.add_option("--variant", variant, "causal, full, sliding_window, sliding_window+sink, ...")->type_name("V")->group(shape);
+  app.add_option("--mask", mask, "A number that the variant's mask needs, as in window_left=4096; or any: plan for every mask")
+      ->type_name("NAME=X")
+      ->group(shape);
+  app.add_option("--param", params, "A parameter that the variant needs, as in cap=30")->type_name("NAME=X")->group(shape);
+}
+
+bench::Workload WorkloadChoice::make() const {
+  bench::Workload workload = bench::load_workload(name.empty() ? "decode_b64_kv4k" : name);
+  if (requests || !qo_len.empty() || !kv_len.empty()) {
+    workload.requests = requests_of(*this, workload);
+    workload.name = name.empty() ? "custom" : workload.name + " (changed)";
+    if (!workload.prefixes.empty()) {
+      throw InvalidArgument(
+          fmt::format("--requests: workload '{}' has shared prefixes, which options can't change; use --prefix on another "
+                      "workload, or a JSON file",
+                      name));
+    }
+  }
+  AttentionSpec& spec = workload.spec;
+  spec.num_qo_heads = static_cast<std::int32_t>(qo_heads.value_or(spec.num_qo_heads));
+  spec.num_kv_heads = static_cast<std::int32_t>(kv_heads.value_or(spec.num_kv_heads));
+  if (head_dim) {
+    spec.head_dim_qk = spec.head_dim_vo = static_cast<std::int32_t>(*head_dim);
+  }
+  if (page_size) {
+    std::fill(spec.formats.begin(), spec.formats.end(), KvFormat::paged(static_cast<std::int32_t>(*page_size)));
+  }
+  if (!dtype.empty()) {
+    spec.q_dtype = spec.k_dtype = spec.v_dtype = spec.o_dtype = bench::parse_dtype("--dtype", dtype);
+  }
+  if (!kv_dtype.empty()) {
+    spec.k_dtype = spec.v_dtype = bench::parse_dtype("--kv-dtype", kv_dtype);
+  }
+  if (!variant.empty()) {
+    spec.variant.name = variant;
+    workload.mask.clear();
+    workload.params.clear();
+  }
+  for (const std::string& text : mask) {
+    if (text == "any") {
+      workload.any_mask = true;
+    } else {
+      workload.mask.push_back(parse_named_number("--mask", text));
+    }
+  }
+  for (const std::string& text : params) {
+    workload.params.push_back(parse_named_number("--param", text));
+  }
+  if (prefix_tokens) {
+    const auto sharers = prefix_requests.value_or(static_cast<std::int64_t>(workload.requests.size()));
+    bench::share_prefix(workload, "--prefix", static_cast<std::int32_t>(*prefix_tokens), static_cast<std::int32_t>(sharers));
+  } else if (prefix_requests) {
+    throw InvalidArgument(fmt::format("--prefix-requests: {} without --prefix; say how many tokens are shared", *prefix_requests));
+  }
+  return workload;
+}
+
+std::vector<std::int32_t> parse_lengths(const std::string& option, const std::string& text, std::int64_t count) {
+  std::vector<std::int32_t> lengths;
+  const bool zipf = text.starts_with("zipf:");
+  if (zipf || text.find("..") != std::string::npos) {
+    const auto [low, high] = parse_range(option, std::string_view(text).substr(zipf ? 5 : 0));
+    bench::Random random(1);
+    for (std::int64_t i = 0; i < std::max<std::int64_t>(count, 1); ++i) {
+      lengths.push_back(static_cast<std::int32_t>(zipf ? std::max(low, high / (i + 1)) : random.between(low, high)));
+    }
+    random.shuffle(std::span(lengths));
+    return lengths;
+  }
+  std::size_t begin = 0;
+  while (begin <= text.size()) {
+    const std::size_t comma = std::min(text.find(',', begin), text.size());
+    lengths.push_back(static_cast<std::int32_t>(parse_integer(option, std::string_view(text).substr(begin, comma - begin), 0, kMaxLength)));
+    begin = comma + 1;
+  }
+  if (count > 0 && lengths.size() > 1 && static_cast<std::int64_t>(lengths.size()) != count) {
+    throw InvalidArgument(fmt::format("{}: {} lengths for {} requests; give one for all, or one each", option, lengths.size(), count));
+  }
+  return lengths;
+}
+
+}  // namespace fovea::cli
