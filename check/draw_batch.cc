@@ -175,10 +175,20 @@ BatchDraft shared_prefix(Case& c, Random& random, const Sizes& sizes, const std:
   own.format = draw_paged(random, sizes, true, own);
   own.give_kv_pos = random.percent(30);
   batch.formats.push_back(std::move(own));
+  batch.give_kv_len = random.percent(30);
   for (std::size_t r = 0; r < ends.size(); ++r) {
     c.requests[r].kv_len = ends[r] + lengths[r];
   }
-  batch.give_kv_len = random.percent(30);
+  // Requests of one run may have prefixes of different lengths before it: then its columns stand past the sum of some.
+  for (const FormatDraft& draft : batch.formats) {
+    for (const RowSet& set : draft.sets) {
+      for (const int row : set.rows) {
+        DenseRequest& request = c.requests[static_cast<std::size_t>(c.request_of_row[static_cast<std::size_t>(row)])];
+        batch.give_kv_len = batch.give_kv_len || set.kv_pos + set.num_cols > request.kv_len;
+        request.kv_len = std::max(request.kv_len, set.kv_pos + set.num_cols);
+      }
+    }
+  }
   return batch;
 }
 
