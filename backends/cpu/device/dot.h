@@ -1,0 +1,108 @@
+// Scores of few rows: direct dot products of q rows with K rows, converted as they are loaded. K is read once per four rows.
+#pragma once
+
+#include "backends/cpu/device/vector.h"
+
+namespace fovea::cpu::FOVEA_CPU_ISA {
+
+/// Rows that cache lines are asked for ahead of their use; null: nobody asks.
+struct PrefetchRows {
+  const void* const* rows = nullptr;
+  int32_t row_bytes = 0;
+
+  FOVEA_FN void touch(int row) const {
+    if (rows != nullptr) {
+      const char* p = static_cast<const char*>(rows[row]);
+      for (int32_t offset = 0; offset < row_bytes; offset += 64) {
+        _mm_prefetch(p + offset, _MM_HINT_T0);
+      }
+      _mm_prefetch(p + row_bytes - 1, _MM_HINT_T0);  // rows needn't begin at a line
+    }
+  }
+};
+
+/// scores[r * score_stride + c] = q row r . K row c.  Rows of q are zero-padded to whole vectors.
+struct DotArgs {
+  const float* q;  // [rows, q_stride]
+  int32_t q_stride, rows;
+  const void* const* k_rows;  // [columns]
+  int32_t columns;            // a multiple of 4
+  int32_t head_dim;
+  float* scores;  // [rows, score_stride]
+  int32_t score_stride;
+  PrefetchRows prefetch;
+};
+
+/// R rows by C columns from row `r`, column `c` on.
+template <DType D, int R, int C>
+FOVEA_FN void dot_cell(const DotArgs& args, int r, int c) {
+  Vec sums[R][C];
+  for (int i = 0; i < R; ++i) {
+    for (int j = 0; j < C; ++j) {
+      sums[i][j] = zero();
+    }
+  }
+  const float* q = args.q + static_cast<int64_t>(r) * args.q_stride;
+  const char* k[C];
+  for (int j = 0; j < C; ++j) {
+    k[j] = static_cast<const char*>(args.k_rows[c + j]);
+  }
+  const int whole = args.head_dim / kLanes * kLanes;
+  for (int d = 0; d < whole; d += kLanes) {
+    Vec keys[C];
+    for (int j = 0; j < C; ++j) {
+      keys[j] = load_as<D>(k[j] + d * kBytes<D>);
+    }
+    for (int i = 0; i < R; ++i) {
+      const Vec query = load(q + i * args.q_stride + d);
+      for (int j = 0; j < C; ++j) {
+        sums[i][j] = multiply_add(query, keys[j], sums[i][j]);
+      }
+    }
+  }
+  if (whole < args.head_dim) {
+    for (int j = 0; j < C; ++j) {
+      const Vec key = load_first_as<D>(k[j] + whole * kBytes<D>, args.head_dim - whole);
+      for (int i = 0; i < R; ++i) {
+        sums[i][j] = multiply_add(load(q + i * args.q_stride + whole), key, sums[i][j]);
+      }
+    }
+  }
+  for (int i = 0; i < R; ++i) {
+    float* out = args.scores + static_cast<int64_t>(r + i) * args.score_stride + c;
+    for (int j = 0; j < C; j += 4) {
+      _mm_storeu_ps(out + j, reduce_add(sums[i][j], sums[i][j + 1], sums[i][j + 2], sums[i][j + 3]));
+    }
+  }
+}
+
+template <DType D, int C>
+FOVEA_FN void dot_columns(const DotArgs& args, int c) {
+  // Four rows by four columns fill the accumulators of both instruction sets' latency; AVX2 spills a little there, and two rows fit.
+  constexpr int kRows = kLanes == 16 ? 4 : 2;
+  int r = 0;
+  for (; r + kRows <= args.rows; r += kRows) {
+    dot_cell<D, kRows, C>(args, r, c);
+  }
+  if constexpr (kRows == 4) {
+    if (r + 2 <= args.rows) {
+      dot_cell<D, 2, C>(args, r, c);
+      r += 2;
+    }
+  }
+  if (r < args.rows) {
+    dot_cell<D, 1, C>(args, r, c);
+  }
+}
+
+template <DType D>
+void dot_rows(const DotArgs& args) {
+  for (int c = 0; c < args.columns; c += 4) {
+    for (int j = 0; j < 4; ++j) {
+      args.prefetch.touch(c + j);
+    }
+    dot_columns<D, 4>(args, c);
+  }
+}
+
+}  // namespace fovea::cpu::FOVEA_CPU_ISA

@@ -1,0 +1,21 @@
+// The instruction sets compiled in, and the choice among them.
+#pragma once
+
+#include <string>
+#include <string_view>
+
+#include "backends/cpu/kernels/attention_simd/kernel.h"
+
+namespace fovea::cpu {
+
+/// The code for `name`, or for the widest set this machine runs when `name` is empty. Throws InvalidArgument for an unknown name,
+/// Unsupported for one that this machine or its operating system lacks.
+const IsaCode& choose_isa(std::string_view name);
+
+/// The processor's own name, for bug reports.
+std::string processor_name();
+
+/// Throws InternalError when the variant isn't compiled in.
+const VariantCode& variant_code(const IsaCode& isa, std::string_view variant);
+
+}  // namespace fovea::cpu
