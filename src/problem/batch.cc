@@ -18,7 +18,8 @@ struct BatchCheck {
   BatchView view{};
   std::int32_t num_query_tokens = 0;
   std::int32_t num_groups = 0;      // of the formats checked so far
-  std::int64_t tokens_x_heads = 0;  // columns of all groups, once per kv head that reads them
+  std::int64_t shared_columns = 0;  // columns of the groups that all kv heads read
+  std::int64_t head_columns = 0;    // of those that one reads
 
   Argument argument(std::string_view field) const { return {"plan", "", -1, field}; }
   Argument argument(std::int32_t format, std::string_view field) const { return {"plan", "kv", format, field}; }
@@ -223,11 +224,10 @@ void check_tokens(BatchCheck& check, std::int32_t i, const FormatView& f, std::i
     FOVEA_CHECK(wide_tokens_of(f, g) <= limit, "plan: group {} of kv[{}] has {} tokens, over limits.max_kv_tokens_per_request = {}", g, i,
                 wide_tokens_of(f, g), limit);
   }
-  const std::int32_t heads = check.problem.spec.num_kv_heads;
-  check.tokens_x_heads += total * (f.heads_per_set > 1 ? 1 : heads);
-  FOVEA_CHECK(check.tokens_x_heads <= check.problem.limits.max_kv_tokens * heads,
-              "plan: the groups up to kv[{}] have {} tokens, over limits.max_kv_tokens = {}", i,
-              ceil_div<std::int64_t>(check.tokens_x_heads, heads), check.problem.limits.max_kv_tokens);
+  (f.heads_per_set > 1 ? check.head_columns : check.shared_columns) += total;
+  const std::int64_t columns = check.shared_columns + ceil_div<std::int64_t>(check.head_columns, check.problem.spec.num_kv_heads);
+  FOVEA_CHECK(columns <= check.problem.limits.max_kv_tokens, "plan: the groups up to kv[{}] have {} tokens, over limits.max_kv_tokens = {}",
+              i, columns, check.problem.limits.max_kv_tokens);
 }
 
 void check_format_tables(BatchCheck& check, std::int32_t i) {

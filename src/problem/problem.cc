@@ -8,8 +8,9 @@ namespace fovea {
 namespace {
 
 constexpr std::int32_t kMaxHeadDim = 1024;
-constexpr std::int32_t kMaxHeads = 32768;          // RowGroup and WorkItem hold heads in 16 bits, one of them reserved
-constexpr std::int32_t kMaxCount = (1 << 29) - 1;  // positions and their sums stay inside 32 bits
+constexpr std::int32_t kMaxHeads = 32768;                     // RowGroup and WorkItem hold heads in 16 bits, one of them reserved
+constexpr std::int32_t kMaxCount = (1 << 29) - 1;             // positions and their sums stay inside 32 bits
+constexpr std::int64_t kMaxKvTokens = std::int64_t{1} << 47;  // times heads stays inside 64 bits
 constexpr std::int32_t kMaxMaskGroups = 64;
 constexpr std::int32_t kMaxWorkers = 65536;
 
@@ -78,12 +79,25 @@ std::int64_t default_row_groups(const AttentionSpec& spec, const Limits& limits)
   return groups;
 }
 
+/// Groups that may each have the tokens of a whole request, a row set's heads counted as one: all there can be when the caller says how
+/// many, else requests or row blocks. (Prefixes and suffixes of several formats add up to requests.)
+std::int64_t most_row_sets(const AttentionSpec& spec, const Limits& limits) {
+  bool all_per_head = true;
+  std::int64_t blocks = 0;
+  for (const KvFormat& format : spec.formats) {
+    all_per_head = all_per_head && format.per_kv_head;
+    blocks += format.block_rows > 0 ? ceil_div(limits.max_query_tokens, format.block_rows) : 0;
+  }
+  const std::int64_t given = ceil_div(limits.max_row_groups, all_per_head ? spec.num_kv_heads : 1);
+  return max_<std::int64_t>(max_(given, blocks), limits.max_requests);
+}
+
 Limits resolve_limits(const AttentionSpec& spec, Limits limits) {
   check_limit("max_requests", limits.max_requests, 1, kMaxCount);
   check_limit("max_query_tokens", limits.max_query_tokens, 0, kMaxCount);
   check_limit("max_query_tokens_per_request", limits.max_query_tokens_per_request, 0, kMaxCount);
   check_limit("max_kv_tokens_per_request", limits.max_kv_tokens_per_request, 0, kMaxCount);
-  check_limit("max_kv_tokens", limits.max_kv_tokens, 0, std::int64_t{1} << 58);
+  check_limit("max_kv_tokens", limits.max_kv_tokens, 0, kMaxKvTokens);
   check_limit("max_row_groups", limits.max_row_groups, 0, kMaxCount);
   check_limit("max_mask_groups", limits.max_mask_groups, 1, kMaxMaskGroups);
 
@@ -103,7 +117,7 @@ Limits resolve_limits(const AttentionSpec& spec, Limits limits) {
     }
   }
   if (limits.max_kv_tokens == 0) {
-    limits.max_kv_tokens = std::int64_t{limits.max_requests} * limits.max_kv_tokens_per_request;
+    limits.max_kv_tokens = min_(kMaxKvTokens, limits.max_kv_tokens_per_request * most_row_sets(spec, limits));
   }
   FOVEA_CHECK(limits.max_kv_tokens_per_request <= limits.max_kv_tokens,
               "prepare: limits.max_kv_tokens_per_request = {} is over limits.max_kv_tokens = {}", limits.max_kv_tokens_per_request,

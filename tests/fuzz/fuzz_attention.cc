@@ -7,6 +7,7 @@
 #include <cmath>
 #include <cstdio>
 #include <cstdlib>
+#include <map>
 #include <optional>
 
 #include "tests/fuzz/problem.h"
@@ -25,6 +26,20 @@ struct Answer {
   std::optional<ErrorCode> refusal;
   std::string text;
   const char* step = "prepare";
+};
+
+/// How far inputs come, printed at the end: a fuzzer that never gets past prepare() finds nothing.
+struct Reach {
+  long long inputs = 0, runs = 0;
+  std::map<std::string, long long> refusals;  // by step
+
+  ~Reach() {
+    std::fprintf(stderr, "fovea_fuzz: %lld inputs, %lld ran", inputs, runs);
+    for (const auto& [step, count] : refusals) {
+      std::fprintf(stderr, ", %lld refused by %s", count, step.c_str());
+    }
+    std::fprintf(stderr, "\n");
+  }
 };
 
 bool untouched(const TensorView& tensor) {
@@ -84,6 +99,9 @@ void check_problem(Problem problem) {
   static const Engine reference({.backend = "reference"});
   const Answer given = answer_of(cpu, problem);
   const Answer expected = answer_of(reference, problem);
+  static Reach reach;
+  ++reach.inputs;
+  ++(expected.refusal ? reach.refusals[expected.step] : reach.runs);
   // A kernel may refuse what the reference can do, and its tile decides which split lengths are sound.
   const bool may_differ = given.refusal == ErrorCode::unsupported || expected.refusal == ErrorCode::unsupported ||
                           (problem.options.policy == Policy::fixed_split && std::string(given.step) == "prepare");
