@@ -119,7 +119,16 @@ struct VisibleTiles {
   FOVEA_FN constexpr int32_t tile(int32_t n) const { return n < first.length() ? first.begin + n : second.begin + (n - first.length()); }
 };
 
-FOVEA_FN constexpr VisibleTiles visible_tiles(SpanPair columns, int32_t tile_kv) {
+/// A divisor known to be a power of two: shifts where a run-time divisor would divide.
+struct PowerOfTwo {
+  int32_t shift;
+};
+FOVEA_FN constexpr int32_t operator/(int32_t a, PowerOfTwo b) { return a >> b.shift; }
+FOVEA_FN constexpr int32_t ceil_div(int32_t a, PowerOfTwo b) { return (a + (1 << b.shift) - 1) >> b.shift; }
+
+/// `tile_kv`: int32_t or PowerOfTwo.
+template <class TileKv>
+FOVEA_FN constexpr VisibleTiles visible_tiles(SpanPair columns, TileKv tile_kv) {
   const Span a{columns.first.begin / tile_kv, ceil_div(columns.first.end, tile_kv)};
   const Span b{columns.second.begin / tile_kv, ceil_div(columns.second.end, tile_kv)};
   const SpanPair tiles = joined(columns.first.empty() ? Span{} : a, columns.second.empty() ? Span{} : b);

@@ -56,35 +56,33 @@ FOVEA_FN constexpr bool is_before(RangePlace a, RangePlace b) {
   return a.head != b.head ? a.head < b.head : a.tile < b.tile;
 }
 
-/// Boundaries never step back: a boundary that may not cut can snap past the next one's cut. The scan between range_place() and the
-/// cursors.
+/// Boundaries never step back: one that may not cut would return to the start of a unit that the one before cut. The scan between
+/// range_place() and the cursors.
 FOVEA_FN constexpr RangePlace later(RangePlace a, RangePlace b) { return is_before(a, b) ? b : a; }
 
-/// May boundary w (1 .. workers - 1) cut inside a unit? A cut makes at most two partial items more, so max_slots / 2 of the boundaries may,
-/// evenly spread.
+/// May boundary w (1 .. workers - 1) cut inside a unit? A cut makes at most two partial items more, so at most `cuts` = max_slots / 2
+/// boundaries may: those nearest above the multiples of 1 / (cuts + 1) of the workers, as if that many workers shared the work.
 FOVEA_FN constexpr bool may_cut(int32_t w, int32_t workers, int32_t max_slots) {
-  const int64_t cuts = min_(workers - 1, max_slots / 2);
-  return w * cuts / (workers - 1) > (w - 1) * cuts / (workers - 1);
+  const int64_t parts = min_(workers, max_slots / 2 + 1);
+  return parts == workers || w * parts / workers > (w - 1) * parts / workers;
 }
 
 /// The place at `offset` (cost from the beginning of the group; less than heads * unit cost), moved to the nearest tile edge; to an edge of
-/// the unit when the piece between would cost no more than a partial state costs, or when the boundary may not cut.
+/// the unit when the piece between would cost no more than a partial state costs; to the unit's start when the boundary may not cut.
 FOVEA_FN constexpr RangePlace range_place(const CostTable& cost, int32_t group, int32_t heads, int32_t tiles, uint64_t offset, bool cut) {
   const uint32_t unit = cost_of_tiles(cost, tiles);
   const int32_t head = static_cast<int32_t>(offset / unit);
   const uint32_t rest = static_cast<uint32_t>(offset - static_cast<uint64_t>(head) * unit);
-  int32_t tile = rest > unit / 2 ? tiles : 0;
-  bool to_next = rest > unit / 2;
-  if (cut) {
-    tile = rest <= cost.fixed ? 0 : static_cast<int32_t>((rest - cost.fixed + cost.per_tile / 2) / cost.per_tile);
-    const uint32_t left = cost.per_tile * static_cast<uint32_t>(tile);
-    const uint32_t right = cost.per_tile * static_cast<uint32_t>(tiles - tile);
-    if (left <= cost.per_partial && left <= right) {
-      tile = 0;
-    }
-    to_next = tile > 0 && right <= cost.per_partial;
+  if (!cut || rest <= cost.fixed) {
+    return {group, head, 0};
   }
-  if (!to_next) {
+  const int32_t tile = static_cast<int32_t>((rest - cost.fixed + cost.per_tile / 2) / cost.per_tile);
+  const uint32_t left = cost.per_tile * static_cast<uint32_t>(tile);
+  const uint32_t right = cost.per_tile * static_cast<uint32_t>(tiles - tile);
+  if (left <= cost.per_partial && left <= right) {
+    return {group, head, 0};
+  }
+  if (right > cost.per_partial) {
     return {group, head, tile};
   }
   return head + 1 < heads ? RangePlace{group, head + 1, 0} : RangePlace{group + 1, 0, 0};

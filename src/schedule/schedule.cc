@@ -1,4 +1,6 @@
 // Spreads a mask group's work: tiles and costs of every group once, then one assignment per kernel configuration.
+#include <bit>
+
 #include "src/schedule/assign.h"
 #include "src/support/check.h"
 
@@ -10,25 +12,65 @@ struct Totals {
   std::uint64_t cost[kMaxKernelConfigs] = {};
 };
 
-/// The row tiles of a group, their visible tiles appended to `row_tiles`; their cost on one kv head.
-std::uint64_t measure_row_tiles(const RowGroup& group, const KernelConfig& config, KvRange range, std::int32_t group_size, bool by_index,
-                                VisibleTiles* row_tiles, std::int32_t num_row_tiles) {
-  const std::int32_t packed_rows = packed_rows_of(group, group_size);
-  const std::int32_t rows = rows_per_tile(config, group_size);
-  std::uint64_t cost = 0;
-  for (std::int32_t t = 0; t < num_row_tiles; ++t) {
-    row_tiles[t] = unit_tiles(group, range, t * rows, min_((t + 1) * rows, packed_rows), group_size, config.tile_kv, by_index);
-    cost += cost_of_tiles(config.cost, row_tiles[t].count());
+/// A configuration as the loop over groups reads it.
+struct RowTiling {
+  const KernelConfig* config;
+  std::int32_t rows;    // packed rows of a row tile
+  std::int32_t tokens;  // query tokens of a row tile; 0: a token takes several
+};
+
+/// Measures groups; `TileKv` is a number or a power of two for every configuration, so that common tiles need no division.
+template <class TileKv>
+class GroupMeter {
+ public:
+  GroupMeter(const Problem& problem, KvRange range, const RowTiling& tiling, TileKv tile_kv)
+      : problem_(problem), range_(range), tiling_(tiling), tile_kv_(tile_kv) {}
+
+  /// Visible tiles of every row tile of the group into `row_tiles`; their cost on one kv head.
+  std::uint64_t measure(const RowGroup& group, bool by_index, std::int32_t num_row_tiles, VisibleTiles* row_tiles) const {
+    std::uint64_t cost = 0;
+    for (std::int32_t t = 0; t < num_row_tiles; ++t) {
+      row_tiles[t] = visible_tiles(visible_columns(group, range_, positions(group, t), by_index), tile_kv_);
+      cost += cost_of_tiles(tiling_.config->cost, row_tiles[t].count());
+    }
+    return cost;
   }
-  return cost;
+
+ private:
+  /// query_positions() of row tile t, without its divisions where tiles are whole tokens.
+  QueryPositions positions(const RowGroup& group, std::int32_t t) const {
+    if (tiling_.tokens == 0 || group.rows >= 0) {
+      const std::int32_t packed_rows = packed_rows_of(group, problem_.group_size);
+      return query_positions(group, t * tiling_.rows, min_((t + 1) * tiling_.rows, packed_rows), problem_.group_size);
+    }
+    return {group.q_pos + t * tiling_.tokens, group.q_pos + min_((t + 1) * tiling_.tokens, group.num_q_rows) - 1};
+  }
+
+  const Problem& problem_;
+  const KvRange range_;
+  const RowTiling& tiling_;
+  const TileKv tile_kv_;
+};
+
+std::uint64_t measure_group(const Problem& problem, KvRange range, const RowTiling& tiling, const RowGroup& group, bool by_index,
+                            std::int32_t num_row_tiles, VisibleTiles* row_tiles) {
+  const std::uint32_t tile_kv = static_cast<std::uint32_t>(tiling.config->tile_kv);
+  if ((tile_kv & (tile_kv - 1)) == 0) {  // not std::has_single_bit: a library call without popcnt
+    return GroupMeter(problem, range, tiling, PowerOfTwo{std::countr_zero(tile_kv)}).measure(group, by_index, num_row_tiles, row_tiles);
+  }
+  return GroupMeter(problem, range, tiling, tiling.config->tile_kv).measure(group, by_index, num_row_tiles, row_tiles);
 }
 
 /// Fills `work` and `row_tiles` for every group.
 Totals measure_groups(const Problem& problem, const Choice& choice, const PlanCapacity& capacity, const BatchView& batch, KvRange range,
                       PlanArraysMut& arrays) {
   Totals totals;
+  RowTiling tilings[kMaxKernelConfigs];
+  for (std::int32_t c = 0; c < capacity.num_configs; ++c) {
+    const KernelConfig& config = choice.configs[static_cast<std::size_t>(c)];
+    tilings[c] = {.config = &config, .rows = rows_per_tile(config, problem.group_size), .tokens = config.tile_q / problem.group_size};
+  }
   std::int32_t num_row_tiles = 0;
-  const KernelConfig* configs = choice.configs.data();
   const std::int32_t num_groups = *arrays.num_groups;
   for (std::int32_t g = 0; g < num_groups; ++g) {
     const RowGroup& group = arrays.groups[g];
@@ -37,13 +79,12 @@ Totals measure_groups(const Problem& problem, const Choice& choice, const PlanCa
       arrays.work[g] = {.cost_before = 0, .config = -1, .heads = 0, .num_row_tiles = 0, .first_row_tile = num_row_tiles};
       continue;
     }
-    const std::int32_t c = config_of(configs, capacity.num_configs, packed_rows);
-    const std::int32_t rows = rows_per_tile(configs[c], problem.group_size);
-    const std::int32_t count = packed_rows <= rows ? 1 : ceil_div(packed_rows, rows);
+    const std::int32_t c = config_of(choice.configs.data(), capacity.num_configs, packed_rows);
+    const std::int32_t count = packed_rows <= tilings[c].rows ? 1 : ceil_div(packed_rows, tilings[c].rows);
     FOVEA_ASSERT(num_row_tiles + count <= capacity.max_row_tiles, "group {} of {} needs row tiles {} .. {}, there is room for {}", g,
                  num_groups, num_row_tiles, num_row_tiles + count, capacity.max_row_tiles);
-    const std::uint64_t cost = measure_row_tiles(group, configs[c], range, problem.group_size, batch.formats[group.format].by_index != 0,
-                                                 arrays.row_tiles + num_row_tiles, count);
+    const std::uint64_t cost = measure_group(problem, range, tilings[c], group, batch.formats[group.format].by_index != 0, count,
+                                             arrays.row_tiles + num_row_tiles);
     const std::int32_t heads = num_heads_of(group, problem.spec.num_kv_heads);
     arrays.work[g] = {.cost_before = totals.cost[c], .config = c, .heads = heads, .num_row_tiles = count, .first_row_tile = num_row_tiles};
     totals.cost[c] += cost * static_cast<std::uint64_t>(heads);
