@@ -106,7 +106,7 @@ DType parse_dtype(const std::string& where, std::string_view name) {
 std::string choices(std::string_view given, const std::vector<std::string>& known) {
   std::string text = fmt::format("{}", fmt::join(known, ", "));
   const std::string* closest = nullptr;
-  std::size_t fewest = given.size() / 3 + 2;  // more edits than this is another word
+  std::size_t fewest = given.size() > 3 ? given.size() / 3 + 1 : 0;  // as many edits make another word
   for (const std::string& name : known) {
     const std::size_t edits = edits_between(given, name);
     if (edits < fewest) {

@@ -128,7 +128,7 @@ int run_decode(const DecodeOptions& options) {
 void add_bench_decode(CLI::App& bench, Action& action) {
   auto options = std::make_shared<DecodeOptions>();
   CLI::App* command = bench.add_subcommand("decode", "Decoding against the fastest way this machine reads the same bytes");
-  options->engine.add_to(*command, false);
+  options->engine.add_to(*command);
   command->add_option("--workload", options->workloads, "Workloads instead of decode_bf16_g1, g4, g8, g16")->type_name("NAME");
   add_integer(*command, "--pairs", options->pairs, 1, 10000, "Rounds in which engine and read loops take turns");
   add_integer(*command, "--kv-mib", options->kv_mib, 1, 1 << 20, "MiB of KV per step");

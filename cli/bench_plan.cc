@@ -30,7 +30,7 @@ struct PlanCase {
 
   std::string name() const {
     const std::string total = pages % 1'000'000 == 0 ? fmt::format("{}M", pages / 1'000'000) : fmt::format("{}k", pages / 1000);
-    const std::string form = qo_len > 1 ? fmt::format("lists_q{}", qo_len) : "ranges";
+    const std::string form = qo_len > 1 ? fmt::format("chunks{}", qo_len) : "decode";
     return fmt::format("plan_{}_r{}_p{}_{}_{}", form, requests, total, variant, lengths == Lengths::zipf ? "zipf" : "random");
   }
 };
@@ -167,7 +167,7 @@ int run_plan(const PlanOptions& options) {
   results.print("{}{} workers, 8 kv heads, pages of {}; allocations in all {} calls{}\n", machine_line(engine.describe()),
                 options.num_workers, kPageSize, options.rounds * kBurst,
                 bench::AllocationCount::sees_malloc() ? "" : " (operator new alone)");
-  results.print("{:<46}{:>10}{:>22}{:>8}{:>8}{:>7}\n", "workload", "median", "p10 .. p90", "merges", "ratio", "alloc");
+  results.print("{:<46}{:<8}{:>9}{:>22}{:>8}{:>8}{:>7}\n", "workload", "form", "median", "p10 .. p90", "merges", "ratio", "alloc");
   std::vector<Point> points;
   for (std::size_t i = 0; i < subjects.size(); ++i) {
     const PlanCase& what = subjects[i]->what();
@@ -178,11 +178,13 @@ int run_plan(const PlanOptions& options) {
                   {"pages", what.pages},
                   {"kv_heads", 8},
                   {"workers", view.num_workers},
+                  {"form", view.worker_cost.empty() ? "list" : "ranges"},
                   {"work_items", view.work.size()},
                   {"merges", view.num_merges},
                   {"allocations", samples[i].allocations}};
-    results.print("{:<46}{:>10}{:>22}{:>8}{:>8.2f}{:>7}\n", point.workload, duration_text(point.us.median),
-                  duration_text(point.us.p10) + " .. " + duration_text(point.us.p90), view.num_merges, point.ratio, samples[i].allocations);
+    results.print("{:<46}{:<8}{:>9}{:>22}{:>8}{:>8.2f}{:>7}\n", point.workload, point.more["form"].get<std::string>(),
+                  duration_text(point.us.median), duration_text(point.us.p10) + " .. " + duration_text(point.us.p90), view.num_merges,
+                  point.ratio, samples[i].allocations);
     points.push_back(std::move(point));
   }
   results.write(json_of(points, 1));
@@ -194,6 +196,7 @@ int run_plan(const PlanOptions& options) {
 void add_bench_plan(CLI::App& bench, Action& action) {
   auto options = std::make_shared<PlanOptions>();
   CLI::App* command = bench.add_subcommand("plan", "Planning a step: microseconds and allocations, over requests and pages");
+  options->engine.add_to(*command);
   add_integer(*command, "--rounds", options->rounds, 1, 100000, "Rounds in which the points take turns, 20 calls each");
   add_integer(*command, "--workers", options->num_workers, 1, 65536, "Workers to plan for");
   add_json_option(*command, options->json);

@@ -62,7 +62,7 @@ int run_prefill(const PrefillOptions& options) {
 void add_bench_prefill(CLI::App& bench, Action& action) {
   auto options = std::make_shared<PrefillOptions>();
   CLI::App* command = bench.add_subcommand("prefill", "Prefill against the machine's float32 multiply-add peak");
-  options->engine.add_to(*command, false);
+  options->engine.add_to(*command);
   command->add_option("--workload", options->workloads, "Workloads to time")->type_name("NAME")->default_str("prefill_b1_2k prefill_b1_8k");
   add_integer(*command, "--pairs", options->pairs, 1, 10000, "Rounds in which engine and multiply-add loop take turns");
   add_json_option(*command, options->json);

@@ -1,9 +1,13 @@
 // The `fovea` command. Exit codes: 0 done, 1 a check failed, 2 bad input, 3 something else went wrong, 130 Ctrl-C.
 #include <fmt/format.h>
+#include <fmt/ranges.h>
 
+#include <algorithm>
 #include <cstdio>
 #include <exception>
 #include <new>
+#include <string>
+#include <vector>
 
 #include "cli/commands.h"
 #include "cli/terminal.h"
@@ -32,17 +36,47 @@ void describe(CLI::App& app) {
       "Exit codes: 0 done, 1 a check failed, 2 bad input, 3 something else went wrong.");
 }
 
+/// Messages of CLI11 in the style of the others. `words`: the command line.
+std::string explained(const CLI::App& chosen, const std::string& command, const CLI::ParseError& error,
+                      const std::vector<std::string>& words) {
+  std::string what = error.what();
+  const std::size_t colon = what.find(": ");
+  const std::string after = colon == std::string::npos ? what : what.substr(colon + 2);
+  if (dynamic_cast<const CLI::ExtrasError*>(&error) != nullptr) {
+    return fmt::format("'{}' is not an option or argument of {}", after, command);
+  }
+  if (dynamic_cast<const CLI::ArgumentMismatch*>(&error) != nullptr && colon != std::string::npos) {
+    return fmt::format("{}: no value given ({})", what.substr(0, colon), after);
+  }
+  if (dynamic_cast<const CLI::RequiredError*>(&error) == nullptr) {
+    return what;
+  }
+  std::vector<std::string> known;
+  for (const CLI::App* subcommand : chosen.get_subcommands([](const CLI::App*) { return true; })) {
+    known.push_back(subcommand->get_name());
+  }
+  // What stands where the command should; options may come before it.
+  const auto begin = std::find(words.begin(), words.end(), chosen.get_name());
+  const auto first = begin == words.end() ? words.begin() : begin + 1;
+  const auto given = std::find_if(first, words.end(), [](const std::string& word) { return !word.starts_with('-'); });
+  if (given == words.end()) {
+    return fmt::format("no command given; known: {}", fmt::join(known, ", "));
+  }
+  return fmt::format("command '{}' is not known; known: {}", *given, bench::choices(*given, known));
+}
+
 /// The command line's own mistakes, as one line.
-int report(const CLI::App& app, const CLI::ParseError& error) {
+int report(const CLI::App& app, const CLI::ParseError& error, const std::vector<std::string>& words) {
   if (error.get_exit_code() == 0) {  // --help and --version
     return app.exit(error);
   }
   std::string command = "fovea";
-  for (const CLI::App* chosen = &app; !chosen->get_subcommands().empty();) {
+  const CLI::App* chosen = &app;
+  while (!chosen->get_subcommands().empty()) {
     chosen = chosen->get_subcommands().front();
     command += " " + chosen->get_name();
   }
-  fmt::print(stderr, "fovea: {}; see {} --help\n", error.what(), command);
+  fmt::print(stderr, "fovea: {}; see {} --help\n", explained(*chosen, command, error, words), command);
   return kBadInput;
 }
 
@@ -60,7 +94,7 @@ int run(int argc, char** argv) {
     catch_interrupts();
     return action();
   } catch (const CLI::ParseError& error) {
-    return report(app, error);
+    return report(app, error, {argv + 1, argv + argc});
   } catch (const Interrupted&) {
     fmt::print(stderr, "fovea: interrupted\n");
     return kInterrupted;

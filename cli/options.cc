@@ -102,10 +102,8 @@ CLI::Option* add_json_option(CLI::App& app, std::string& path) {
   return app.add_option("--json", path, "Write results as JSON; - is standard output, and then nothing else goes there")->type_name("FILE");
 }
 
-void EngineChoice::add_to(CLI::App& app, bool with_backend) {
-  if (with_backend) {
-    app.add_option("--backend", backend, "cpu or reference")->type_name("B")->default_str("cpu");
-  }
+void EngineChoice::add_to(CLI::App& app) {
+  app.add_option("--backend", backend, "cpu or reference")->type_name("B")->default_str("cpu");
   add_integer(app, "--threads", num_threads, 0, 4096, "Threads at most; 0: all this process may use. Never changes a result");
   app.add_option("--isa", isa, "avx2 or avx512; default: the widest this machine runs")->type_name("ISA");
 }
@@ -144,6 +142,7 @@ bench::Workload WorkloadChoice::make() const {
   if (requests || !qo_len.empty() || !kv_len.empty()) {
     workload.requests = requests_of(*this, workload);
     workload.name = name.empty() ? "custom" : workload.name + " (changed)";
+    workload.about.clear();
     if (!workload.prefixes.empty()) {
       throw InvalidArgument(
           fmt::format("--requests: workload '{}' has shared prefixes, which options can't change; use --prefix on another "

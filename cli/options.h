@@ -28,7 +28,7 @@ struct EngineChoice {
   std::int64_t num_threads = 0;
   std::string isa;
 
-  void add_to(CLI::App& app, bool with_backend = true);
+  void add_to(CLI::App& app);
   EngineOptions options() const;
 };
 

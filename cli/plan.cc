@@ -105,9 +105,9 @@ int run_plan(const PlanOptions& options) {
     results.print("{}", view.to_string());
     return 0;
   }
-  const PictureStyle style{.columns = options.columns > 0 ? static_cast<int>(options.columns) : std::clamp(terminal_columns(), 40, 200),
+  const PictureStyle style{.columns = options.columns > 0 ? static_cast<int>(options.columns) : std::clamp(terminal_columns(), 72, 200),
                            .colour = colour,
-                           .max_rows = options.all ? std::max(view.num_workers, 1) : 32};
+                           .max_rows = options.all ? std::max(view.num_workers, 1) : 24};
   results.print(
       "{}\n{}\n{} workers, {} pieces of work, {} merges of {} partial states (room for {}); most loaded worker {:.2f} x the mean\n\n{}",
       workload.about.empty() ? workload.name : fmt::format("{}: {}", workload.name, workload.about), spec_line(workload), view.num_workers,
@@ -130,7 +130,7 @@ void add_plan(CLI::App& app, Action& action) {
   command->add_flag("--text", options->text, "Print the plan as a table instead");
   command->add_flag("--all", options->all, "Draw every worker, however many");
   command->add_option("--color", options->colour, "auto, always or never")->type_name("WHEN")->default_str("auto");
-  add_integer(*command, "--columns", options->columns, 0, 1000, "Width of the picture; 0: the terminal's");
+  add_integer(*command, "--columns", options->columns, 72, 1000, "Width of the picture; default: the terminal's")->default_str("");
   add_json_option(*command, options->json);
   command->footer(
       "Examples:\n"

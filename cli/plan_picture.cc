@@ -176,20 +176,20 @@ std::string draw_axis(int cells, double tokens_per_cell) {
     const std::string number = grouped(tokens);
     const int begin = std::max(0, std::min(place, cells - columns_of(number) + 1));
     if (begin >= used) {
-      numbers += std::string(static_cast<std::size_t>(begin - static_cast<int>(numbers.size())), ' ') + number;
+      numbers.resize(static_cast<std::size_t>(begin), ' ');
+      numbers += number;
       used = begin + columns_of(number) + 2;
     }
   }
   while (columns_of(marks) < cells) {
     marks += "─";
   }
-  return marks + " KV tokens\n" + std::string(5, ' ') + numbers + "\n";
+  return fmt::format("{} KV tokens\n     {}\n", marks, numbers);
 }
 
 /// One column per worker or per few: how high their load stands against the highest.
-std::string draw_skyline(const std::vector<Worker>& workers, int columns, std::int64_t most) {
+std::string draw_skyline(const std::vector<Worker>& workers, std::size_t per_column, std::int64_t most) {
   static const char* const kHeights[] = {" ", "▁", "▂", "▃", "▄", "▅", "▆", "▇", "█"};
-  const std::size_t per_column = (workers.size() + static_cast<std::size_t>(columns) - 1) / static_cast<std::size_t>(columns);
   std::string line;
   for (std::size_t begin = 0; begin < workers.size(); begin += per_column) {
     std::int64_t highest = 0;
@@ -198,7 +198,7 @@ std::string draw_skyline(const std::vector<Worker>& workers, int columns, std::i
     }
     line += kHeights[most == 0 ? 0 : (highest * 8 + most - 1) / most];
   }
-  return fmt::format("load {}  {} worker{} a column\n", line, per_column, per_column == 1 ? "" : "s");
+  return fmt::format("load {}\n", line);
 }
 
 std::string describe_owner(const bench::Workload& workload, Owner owner) {
@@ -229,7 +229,8 @@ std::string draw_legend(const bench::Workload& workload, const std::vector<Worke
   std::size_t widest = 0;
   for (const auto& [place, owner] : shown) {
     const std::int64_t cuts = partials[owner];
-    entries.push_back(describe_owner(workload, owner) + (cuts > 0 ? fmt::format(" ({} partial)", cuts) : ""));
+    entries.push_back(describe_owner(workload, owner));
+    entries.back() += cuts > 0 ? fmt::format(" ({} partial)", cuts) : "";
     widest = std::max(widest, entries.back().size());
   }
   std::string text;
@@ -238,9 +239,9 @@ std::string draw_legend(const bench::Workload& workload, const std::vector<Worke
   auto owner = shown.begin();
   for (std::size_t i = 0; i < count; ++i, ++owner) {
     const bool last = (i + 1) % per_line == 0 || i + 1 == count;
-    text += (i % per_line == 0 ? "     " : "") +
-            painted(letters.letter(owner->second, false), letters.colour(owner->second), style.colour) + " " + entries[i] +
-            (last ? "\n" : std::string(widest - entries[i].size() + 3, ' '));
+    text += fmt::format("{}{} {}{}", i % per_line == 0 ? "     " : "",
+                        painted(letters.letter(owner->second, false), letters.colour(owner->second), style.colour), entries[i],
+                        last ? "\n" : std::string(widest - entries[i].size() + 3, ' '));
   }
   if (others) {
     text += faint(fmt::format("     the {} requests with most work have letters; · is any other\n", kLetters), style.colour);
@@ -281,8 +282,10 @@ std::string draw_plan(const bench::Workload& workload, const PlanView& view, con
 
   std::string text;
   if (step > 1) {
-    text += draw_skyline(workers, cells, most);
-    text += faint(fmt::format("     {} workers; every {}th is drawn below, --all draws all\n", count, step), style.colour);
+    const std::size_t per_column = (workers.size() + static_cast<std::size_t>(cells) - 1) / static_cast<std::size_t>(cells);
+    text += draw_skyline(workers, per_column, most);
+    const std::string ordinal = fmt::format("{}{}", step, step == 2 ? "nd" : step == 3 ? "rd" : "th");
+    text += faint(fmt::format("     {} workers, {} a column; below every {}, --all draws all\n", count, per_column, ordinal), style.colour);
   }
   for (int i = 0; i < count; i += step) {
     const Worker& worker = workers[static_cast<std::size_t>(i)];
@@ -292,7 +295,7 @@ std::string draw_plan(const bench::Workload& workload, const PlanView& view, con
     text += fmt::format("{:>4} {}{} {:>{}}\n", worker.number, bar, std::string(static_cast<std::size_t>(cells - drawn), ' '),
                         grouped(worker.tokens), amount_columns);
   }
-  text += "     " + draw_axis(cells, tokens_per_cell) + draw_legend(workload, workers, letters, style);
+  text += fmt::format("     {}{}", draw_axis(cells, tokens_per_cell), draw_legend(workload, workers, letters, style));
   if (any_partial) {
     text += faint("     A━━ finalised by its worker   a╌╌ partial state, merged afterwards\n", style.colour);
   }

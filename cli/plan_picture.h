@@ -9,9 +9,9 @@
 namespace fovea::cli {
 
 struct PictureStyle {
-  int columns = 100;
+  int columns = 100;  // 72 at least
   bool colour = false;
-  int max_rows = 32;  // workers drawn; more are drawn as a skyline, and of the bars every n-th
+  int max_rows = 24;  // workers drawn; more are drawn as a skyline, and of the bars every n-th
 };
 
 /// Most loaded worker over the mean. Cost where the plan says it, else KV tokens.

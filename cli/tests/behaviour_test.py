@@ -1,0 +1,205 @@
+#!/usr/bin/env python3
+"""What scripts rely on: JSON keys, nothing beside the JSON on standard output, exit codes, Ctrl-C, files that are whole or not there.
+
+    cli/tests/behaviour_test.py --fovea build/fovea
+"""
+
+import argparse
+import json
+import os
+import pathlib
+import pty
+import re
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+import unittest
+
+FOVEA = None
+DOCUMENT = pathlib.Path(__file__).resolve().parents[2] / "docs" / "json.md"
+
+
+def run(*arguments, **options):
+    return subprocess.run([FOVEA, *arguments], capture_output=True, text=True, timeout=300, stdin=subprocess.DEVNULL, **options)
+
+
+def documented_keys(command):
+    """Keys in the table under `## fovea <command>` of docs/json.md, with those of every command."""
+    sections = re.split(r"^## ", DOCUMENT.read_text(), flags=re.M)
+    wanted = [s for s in sections if s.startswith(("Every command\n", f"fovea {command}\n"))]
+    assert len(wanted) == 2, f"docs/json.md has no section for {command}"
+    return {key for section in wanted for key in re.findall(r"^\| `([^`]+)`", section, flags=re.M)}
+
+
+def keys_of(value, path=""):
+    """Dotted keys of a JSON value; list elements share `[]`."""
+    if isinstance(value, dict):
+        found = set()
+        for key, inner in value.items():
+            name = f"{path}.{key}" if path else key
+            found |= {name} | keys_of(inner, name)
+        return found
+    if isinstance(value, list):
+        return set().union(*(keys_of(inner, f"{path}[]") for inner in value)) if value else set()
+    return set()
+
+
+class Json(unittest.TestCase):
+    def check_keys(self, command, *arguments, code=0):
+        done = run(*command.split(), *arguments, "--json", "-")
+        self.assertEqual(done.returncode, code, done.stderr)
+        result = json.loads(done.stdout)  # nothing else is on standard output
+        self.assertEqual(done.stderr, "")
+        self.assertEqual(result["command"], command)
+        known = documented_keys(command)
+        self.assertEqual(keys_of(result) - known, set(), "keys that docs/json.md does not name")
+        return result, known
+
+    def test_check(self):
+        result, _ = self.check_keys("check", "--backend", "reference", "--cases", "5")
+        self.assertEqual((result["cases"], result["failed"]), (5, 0))
+        self.assertIsInstance(result["worst"], float)
+
+    def test_check_is_the_same_each_time(self):
+        self.assertEqual(*(run("check", "--backend", "reference", "--cases", "5", "--json", "-").stdout for _ in range(2)))
+
+    def test_plan(self):
+        result, known = self.check_keys("plan", "zipf_b64", "--workers", "4")
+        self.assertEqual(known - keys_of(result), {"workloads", "workloads[].name", "workloads[].about"})
+        self.assertEqual(result["requests"], 64)
+        names = {w["name"] for w in self.check_keys("plan", "--list")[0]["workloads"]}
+        folder = DOCUMENT.parents[1] / "workloads"
+        self.assertEqual(names, {path.stem for path in folder.glob("*.json")})
+
+    def test_explain(self):
+        result, known = self.check_keys("explain", "decode_b64_kv4k")
+        self.assertEqual(known, keys_of(result))
+
+    def test_devices(self):
+        result, known = self.check_keys("devices")
+        self.assertEqual(known, keys_of(result))
+
+    def test_bench_decode(self):
+        result, known = self.check_keys("bench decode", "--kv-mib", "1", "--pairs", "2")
+        self.assertEqual(known, keys_of(result))
+        self.assertEqual([p["workload"].rsplit("_", 1)[1] for p in result["points"]], ["g1", "g4", "g8", "g16"])
+        for point in result["points"]:
+            self.assertLessEqual(point["p10_us"], point["median_us"])
+            self.assertLessEqual(point["median_us"], point["p90_us"])
+            self.assertEqual(point["against"].split("_")[0], "read" if point["group"] <= 8 else "fma")
+            self.assertGreater(point["ratio"], 0)
+
+    def test_bench_prefill(self):
+        result, known = self.check_keys("bench prefill", "--workload", "inputs_small.json", "--pairs", "2",)
+        self.assertEqual(known, keys_of(result))
+
+    def test_bench_plan(self):
+        result, known = self.check_keys("bench plan", "--rounds", "1", "--workers", "16")
+        self.assertEqual(known, keys_of(result))
+        self.assertEqual({p["allocations"] for p in result["points"]}, {0})
+        self.assertTrue({(256, 100000), (4096, 100000), (256, 1000000)} <= {(p["requests"], p["pages"]) for p in result["points"]})
+
+
+class Files(unittest.TestCase):
+    def test_json_file_is_written_beside_the_text(self):
+        with tempfile.TemporaryDirectory() as folder:
+            path = pathlib.Path(folder) / "out.json"
+            done = run("devices", "--json", str(path))
+            self.assertEqual(done.returncode, 0)
+            self.assertIn("features", done.stdout)
+            self.assertEqual(json.loads(path.read_text())["command"], "devices")
+            self.assertEqual(os.listdir(folder), ["out.json"])
+
+    def test_bad_input_leaves_an_old_file_alone(self):
+        with tempfile.TemporaryDirectory() as folder:
+            path = pathlib.Path(folder) / "out.json"
+            path.write_text("old")
+            done = run("plan", "--variant", "no_such", "--json", str(path))
+            self.assertEqual(done.returncode, 2)
+            self.assertEqual((path.read_text(), os.listdir(folder)), ("old", ["out.json"]))
+
+    def test_unwritable_json_is_refused_before_any_work(self):
+        begin = time.monotonic()
+        done = run("check", "--backend", "reference", "--cases", "100000000", "--json", "/no/such/folder/x.json")
+        self.assertEqual((done.returncode, done.stdout), (2, ""))
+        self.assertIn("can't be written", done.stderr)
+        self.assertLess(time.monotonic() - begin, 60)
+
+    def test_full_disk_is_noticed(self):
+        if not os.path.exists("/dev/full"):
+            self.skipTest("no /dev/full here")
+        self.assertEqual(run("devices", "--json", "/dev/full").returncode, 2)
+
+
+class Refusals(unittest.TestCase):
+    """Texts that depend on the machine; the others are in errors.transcript."""
+
+    def test_unknown_instruction_set(self):
+        done = run("check", "--isa", "sse9")
+        self.assertEqual((done.returncode, done.stdout), (2, ""))
+        self.assertIn("sse9", done.stderr)
+        self.assertIn("avx2", done.stderr)
+
+    def test_split_no_kernel_can_do(self):
+        done = run("plan", "--policy", "fixed_split", "--split", "100")
+        self.assertEqual((done.returncode, done.stdout), (2, ""))
+        self.assertIn("fixed_split = 100", done.stderr)
+
+    def test_more_kv_than_memory(self):
+        done = run("bench", "decode", "--kv-mib", "1000000")
+        self.assertEqual((done.returncode, "workload" in done.stderr), (2, True), done.stderr)
+
+
+class CtrlC(unittest.TestCase):
+    def test_ends_cleanly(self):
+        with tempfile.TemporaryDirectory() as folder:
+            command = [FOVEA, "check", "--backend", "reference", "--cases", "100000000", "--json", f"{folder}/out.json"]
+            process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+            time.sleep(1.5)
+            process.send_signal(signal.SIGINT)
+            out, err = process.communicate(timeout=60)
+            self.assertEqual((process.returncode, err), (130, "fovea: interrupted\n"), out)
+            self.assertEqual(os.listdir(folder), [])
+
+
+class Terminal(unittest.TestCase):
+    def run_on_terminal(self, *arguments):
+        """Standard error is a terminal; returns what it showed."""
+        leader, follower = pty.openpty()
+        done = subprocess.run([FOVEA, *arguments], stdout=subprocess.PIPE, stderr=follower, timeout=300, stdin=subprocess.DEVNULL)
+        os.close(follower)
+        shown = b""
+        try:
+            while chunk := os.read(leader, 65536):
+                shown += chunk
+        except OSError:  # the other end is closed
+            pass
+        os.close(leader)
+        return done, shown.decode()
+
+    def test_progress_bar_is_drawn_and_erased(self):
+        _, shown = self.run_on_terminal("bench", "plan", "--rounds", "20", "--workers", "16", "--json", "-")
+        self.assertIn("bench plan ▕", shown)
+        self.assertTrue(shown.endswith("\r\x1b[K"))
+
+    def test_no_bar_without_a_terminal(self):
+        self.assertEqual(run("bench", "plan", "--rounds", "3", "--workers", "16").stderr, "")
+
+    def test_colours_on_request_alone(self):
+        self.assertNotIn("\x1b", run("plan").stdout)
+        self.assertIn("\x1b[48;5;", run("plan", "--color", "always").stdout)
+
+
+def main():
+    global FOVEA
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--fovea", required=True)
+    arguments, rest = parser.parse_known_args()
+    FOVEA = str(pathlib.Path(arguments.fovea).resolve())
+    os.chdir(pathlib.Path(__file__).resolve().parent / "inputs")
+    unittest.main(argv=[sys.argv[0], *rest])
+
+
+main()
