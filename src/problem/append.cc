@@ -176,6 +176,10 @@ AppendParams check_append(const AppendArgs& args, Device device) {
     check_apart(argument("cache", "k"), args.cache.k, name, *tensor);
     check_apart(argument("cache", "v"), args.cache.v, name, *tensor);
   }
+  const KvTables& t = args.tables;
+  FOVEA_CHECK(!by_slot || !(t.page_indptr.defined() || t.page_indices.defined() || t.page_table.defined() || t.kv_len.defined() ||
+                            t.last_page_len.defined()),
+              "append_kv: tables is given with slot_mapping, which needs none");
   if (by_slot) {
     check_slots(args, device, params);
   } else {
