@@ -14,7 +14,6 @@ namespace {
 
 constexpr double kInfinity = std::numeric_limits<double>::infinity();
 constexpr double kLn2 = 0.693147180559945309417;
-constexpr double kFloat = 4 * 0x1p-24;
 
 /// A tensor inside `memory` with gaps between rows and a row more than the case has.
 TensorView poisoned(std::vector<std::byte>& memory, DType dtype, std::int64_t rows, std::int64_t heads, std::int64_t head_dim) {
@@ -91,11 +90,13 @@ Bounds backend_bounds(const Case& c, const Dense& exact) {
       plain_error = std::max(plain_error, std::fabs(plain.o[i] - exact.o[i]));
     }
     for (std::size_t i = at * dim; i < (at + 1) * dim; ++i) {
-      bounds.o[i] = 2 * plain_error + ulp_at(c.spec.o_dtype, exact.o[i]) + kFloat * exact.o_magnitude[i];
+      bounds.o[i] =
+          2 * plain_error + ulp_at(c.spec.o_dtype, exact.o[i]) + 0x1p-24 * (6 + 2 * exact.largest_logit[at]) * exact.o_magnitude[i];
     }
     const double lse = lse_asked(c, exact, at);
-    bounds.lse[at] =
-        std::isfinite(lse) ? 2 * std::fabs(lse_asked(c, plain, at) - lse) + kFloat * (1 + std::fabs(lse) + exact.logit_magnitude[at]) : 0;
+    bounds.lse[at] = std::isfinite(lse)
+                         ? 2 * std::fabs(lse_asked(c, plain, at) - lse) + 4 * 0x1p-24 * (1 + std::fabs(lse) + exact.logit_magnitude[at])
+                         : 0;
   }
   return bounds;
 }

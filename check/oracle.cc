@@ -130,8 +130,10 @@ class RowComputation {
     if (c_.rule.cap) {
       x = N(*c_.rule.cap) * std::tanh(x / N(*c_.rule.cap));
     }
+    const N exponent = x + N(c_.rule.sigmoid_bias.value_or(0.0f));
+    result_.largest_logit[at] = std::max(result_.largest_logit[at], static_cast<double>(std::fabs(exponent)));
     if (c_.rule.sigmoid_bias) {
-      x = N(1) / (N(1) + std::exp(-(x + N(*c_.rule.sigmoid_bias))));
+      x = N(1) / (N(1) + std::exp(-exponent));
     }
     return x;
   }
@@ -168,6 +170,7 @@ Dense compute(const Case& c, const Rounding& rounding) {
                .o_magnitude = std::vector<double>(elements, 0.0),
                .lse = std::vector<double>(rows * heads, -kInfinity),
                .lse_with_extra = std::vector<double>(rows * heads, -kInfinity),
+               .largest_logit = std::vector<double>(rows * heads, 0.0),
                .logit_magnitude = std::vector<double>(rows * heads, 0.0)};
   const std::vector<std::vector<const DenseGroup*>> groups = groups_by_row(c);
   RowComputation<N> computation(c, rounding, result);

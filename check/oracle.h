@@ -13,6 +13,7 @@ struct Dense {
   std::vector<double> o_magnitude;  // the same sum over |v|: what rounding errors of weights are relative to
   std::vector<double> lse;          // [rows, heads]
   std::vector<double> lse_with_extra;
+  std::vector<double> largest_logit;    // in magnitude, as it enters the exponential
   std::vector<double> logit_magnitude;  // largest sm_scale * sum of |q_i k_i| over the keys of a row and head
 };
 

@@ -2,10 +2,7 @@
 #include <string>
 #include <string_view>
 
-#if __has_include("backends/cpu/backend.h")
 #include "backends/cpu/backend.h"
-#define FOVEA_HAS_CPU
-#endif
 #include "backends/reference/backend.h"
 #include "src/backend.h"
 #include "src/support/check.h"
@@ -19,9 +16,7 @@ struct Entry {
 };
 
 constexpr Entry kBackends[] = {
-#ifdef FOVEA_HAS_CPU
     {"cpu", [](const EngineOptions& options) { return make_cpu_backend(options); }},
-#endif
     {"reference", [](const EngineOptions&) { return make_reference_backend(); }},
 };
 
