@@ -2,8 +2,36 @@
 
 #include <oneapi/tbb/info.h>
 
-namespace fovea::cpu {
+#include <chrono>
+#include <thread>
 
-Threads::Threads(int budget) : count_(budget > 0 ? budget : tbb::info::default_concurrency()), arena_(count_) { arena_.initialize(); }
+namespace fovea::cpu {
+namespace {
+
+/// The pool makes its threads when it first has work for them, which allocates: so have them all at work once, before any run.
+void start_threads(tbb::task_arena& arena, int count) {
+  constexpr auto kPatience = std::chrono::milliseconds(50);  // a busy or limited process may never get them all
+  std::atomic<int> started{0};
+  const auto deadline = std::chrono::steady_clock::now() + kPatience;
+  arena.execute([&] {
+    tbb::parallel_for(
+        0, count,
+        [&](int) {
+          started.fetch_add(1);
+          while (started.load() < count && std::chrono::steady_clock::now() < deadline) {
+            std::this_thread::yield();
+          }
+        },
+        tbb::simple_partitioner{});
+  });
+}
+
+}  // namespace
+
+Threads::Threads(int budget) : count_(budget > 0 ? budget : tbb::info::default_concurrency()), arena_(count_) {
+  arena_.initialize();
+  // More threads than the machine has only share its cores; the pool doesn't make them.
+  start_threads(arena_, std::min(count_, tbb::info::default_concurrency()));
+}
 
 }  // namespace fovea::cpu
