@@ -1,0 +1,193 @@
+// The three verbs together: what a plan is tied to, masks, page checks, and that a refused call leaves everything as it was.
+#include <gtest/gtest.h>
+
+#include <cmath>
+#include <cstdint>
+#include <functional>
+#include <limits>
+#include <string>
+#include <vector>
+
+#include "fovea/fovea.h"
+
+namespace fovea {
+namespace {
+
+/// Two decode requests of 5 and 9 tokens on pages of 4, one kv head of two query heads, in float.
+struct Fixture {
+  explicit Fixture(const char* variant = "causal", const char* backend = "cpu", std::int32_t max_mask_groups = 1)
+      : engine({.backend = backend}),
+        attention(engine.prepare({.num_qo_heads = 2,
+                                  .num_kv_heads = 1,
+                                  .head_dim_qk = 8,
+                                  .q_dtype = DType::f32,
+                                  .k_dtype = DType::f32,
+                                  .v_dtype = DType::f32,
+                                  .o_dtype = DType::f32,
+                                  .variant = variant,
+                                  .formats = {KvFormat::paged(4)}},
+                                 {.max_requests = 4, .max_kv_tokens_per_request = 64, .max_mask_groups = max_mask_groups})),
+        plan(attention.new_plan()) {
+    for (std::size_t i = 0; i < k.size(); ++i) {
+      k[i] = std::sin(static_cast<float>(i));
+      v[i] = std::cos(static_cast<float>(i));
+    }
+    for (std::size_t i = 0; i < q.size(); ++i) {
+      q[i] = std::sin(0.5f * static_cast<float>(i));
+    }
+  }
+
+  void make_plan(std::span<const MaskValues> masks = {}) {
+    const KvTables tables = KvTables::csr(TensorView::of(page_indptr), TensorView::of(pages), TensorView::of(last_page_len));
+    attention.plan(plan, {.qo_indptr = TensorView::of(qo_indptr), .kv = {&tables, 1}}, {.masks = masks});
+  }
+
+  void run(const std::function<void(RunArgs&)>& change = [](RunArgs&) {}) {
+    const KvCache cache{.k = TensorView::contiguous(k.data(), DType::f32, {6, 4, 1, 8}),
+                        .v = TensorView::contiguous(v.data(), DType::f32, {6, 4, 1, 8})};
+    RunArgs args{.q = TensorView::contiguous(q.data(), DType::f32, {2, 2, 8}),
+                 .kv = {&cache, 1},
+                 .o = TensorView::contiguous(o.data(), DType::f32, {2, 2, 8})};
+    change(args);
+    attention.run(plan, args);
+  }
+
+  std::vector<std::int32_t> qo_indptr = {0, 1, 2};
+  std::vector<std::int32_t> page_indptr = {0, 2, 5};
+  std::vector<std::int32_t> pages = {3, 1, 0, 5, 2};
+  std::vector<std::int32_t> last_page_len = {1, 1};
+  std::vector<float> k = std::vector<float>(6 * 4 * 8), v = k, q = std::vector<float>(2 * 2 * 8), o = std::vector<float>(2 * 2 * 8, -7.0f);
+  Engine engine;
+  Attention attention;
+  Plan plan;
+};
+
+std::string message_of(const std::function<void()>& call) {
+  try {
+    call();
+  } catch (const Error& error) {
+    return error.what();
+  }
+  return "no error";
+}
+
+TEST(Engine, CpuAgreesWithReference) {
+  Fixture cpu("causal", "cpu");
+  Fixture reference("causal", "reference");
+  for (Fixture* f : {&cpu, &reference}) {
+    f->make_plan();
+    f->run();
+  }
+  for (std::size_t i = 0; i < cpu.o.size(); ++i) {
+    EXPECT_NEAR(cpu.o[i], reference.o[i], 1e-6f) << i;
+  }
+}
+
+TEST(Engine, PlanBelongsToItsAttention) {
+  Fixture a;
+  Fixture b;
+  b.make_plan();
+  EXPECT_NE(message_of([&] { a.attention.run(b.plan, {}); }).find("the plan belongs to another Attention"), std::string::npos);
+  EXPECT_NE(message_of([&] { a.attention.run(Plan(), {}); }).find("the plan is empty"), std::string::npos);
+  EXPECT_NE(message_of([&] { a.run(); }).find("has not been planned"), std::string::npos);
+  a.make_plan();
+  a.run();
+}
+
+TEST(Engine, RefusedPlanLeavesThePlanAsItWas) {
+  Fixture f;
+  f.make_plan();
+  f.run();
+  const std::vector<float> before = f.o;
+  const std::string view = f.plan.view().to_string();
+  f.page_indptr[1] = 9;
+  EXPECT_NE(message_of([&] { f.make_plan(); }), "no error");
+  EXPECT_EQ(f.plan.generation(), 1u);
+  EXPECT_EQ(f.plan.view().to_string(), view);
+  f.o.assign(f.o.size(), -7.0f);
+  f.run();
+  EXPECT_EQ(f.o, before);
+}
+
+TEST(Engine, RefusedRunWritesNothing) {
+  Fixture f;
+  f.make_plan();
+  EXPECT_NE(message_of([&] { f.run([](RunArgs& args) { args.sm_scale = std::numeric_limits<float>::quiet_NaN(); }); }), "no error");
+  EXPECT_EQ(f.o, std::vector<float>(f.o.size(), -7.0f));
+  EXPECT_EQ(message_of([&] { f.run([](RunArgs& args) { args.mask_group = 1; }); }),
+            "run: mask_group = 1 is outside 0..0; that many were planned");
+}
+
+TEST(Engine, MaskBelongsToThePlan) {
+  Fixture f("sliding_window");
+  const Value three[] = {{"window_left", 3}};
+  const Value two[] = {{"window_left", 2}};
+  const MaskValues planned{.values = three};
+  f.make_plan({&planned, 1});
+  f.run();
+  f.run([&](RunArgs& args) { args.mask = MaskValues{.values = three}; });
+  EXPECT_NE(message_of([&] {
+              f.run([&](RunArgs& args) { args.mask = MaskValues{.values = two}; });
+            }).find("mask window_left = 2 but the plan was made with 3"),
+            std::string::npos);
+}
+
+TEST(Engine, MaskGroupsOfOnePlan) {
+  Fixture f("sliding_window", "cpu", 3);
+  const Value narrow[] = {{"window_left", 0}};
+  const Value wide[] = {{"window_left", 100}};
+  const MaskValues masks[] = {{.values = narrow}, {.values = wide}, {.any = true}};
+  f.make_plan(masks);
+  f.run();
+  const std::vector<float> of_narrow = f.o;
+  f.run([](RunArgs& args) { args.mask_group = 1; });
+  const std::vector<float> of_wide = f.o;
+  EXPECT_NE(of_narrow, of_wide);
+  // Planned as `any`: the mask comes with the run, and is needed.
+  EXPECT_NE(message_of([&] { f.run([](RunArgs& args) { args.mask_group = 2; }); }).find("planned as `any`"), std::string::npos);
+  f.run([&](RunArgs& args) {
+    args.mask_group = 2;
+    args.mask = MaskValues{.values = narrow};
+  });
+  for (std::size_t i = 0; i < f.o.size(); ++i) {
+    EXPECT_NEAR(f.o[i], of_narrow[i], 1e-6f);
+  }
+}
+
+TEST(Engine, TooManyMaskGroups) {
+  Fixture f("sliding_window");
+  const Value narrow[] = {{"window_left", 0}};
+  const MaskValues masks[] = {{.values = narrow}, {.values = narrow}};
+  EXPECT_EQ(message_of([&] { f.make_plan(masks); }), "plan: 2 mask groups are over Limits::max_mask_groups = 1");
+}
+
+TEST(Engine, CheckPagesReadsWhatARunReads) {
+  Fixture f("sliding_window");
+  const Value itself[] = {{"window_left", 0}};
+  const MaskValues mask{.values = itself};
+  f.pages = {-77, 1, 1 << 30, -5, 5};  // only the last page of each request is seen: earlier entries are freed
+  f.make_plan({&mask, 1});
+  const std::int64_t six = 6;
+  const std::int64_t five = 5;
+  f.attention.check_pages(f.plan, {&six, 1});
+  f.run();
+  EXPECT_EQ(message_of([&] {
+              f.attention.check_pages(f.plan, {&five, 1});
+            }),
+            "check_pages: format 0: page 2 of request 1, table entry 4, is 5; the cache has 5 pages");
+}
+
+TEST(Engine, UnknownNamesListTheKnownOnes) {
+  EXPECT_NE(message_of([] { Engine({.backend = "gpu"}); }).find("reference"), std::string::npos);
+  EXPECT_NE(message_of([] { Fixture f("casual"); }).find("causal"), std::string::npos);
+}
+
+TEST(Engine, ExplainNamesKernelAndBuffers) {
+  Fixture f;
+  const std::string text = f.attention.explain();
+  EXPECT_NE(text.find("chosen"), std::string::npos);
+  EXPECT_NE(text.find("partial states"), std::string::npos);
+}
+
+}  // namespace
+}  // namespace fovea
