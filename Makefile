@@ -9,8 +9,8 @@ PYTHON := .venv/bin/python
 CCACHE := $(shell command -v ccache 2>/dev/null)
 CONFIGURE_ARGS := $(if $(CCACHE),-DCMAKE_CXX_COMPILER_LAUNCHER=$(CCACHE),)
 CTEST := ctest --output-on-failure --no-tests=error --parallel $(JOBS)
-# What keeps sanitizer builds short: one instruction set, every conformance axis thinned out. The full matrix is `make test-full`.
-REDUCED := -DFOVEA_CPU_ISAS=avx2
+# What keeps sanitizer builds short: one instruction set, no command (its libraries are the slowest to compile), a thinner conformance matrix. The
+REDUCED := -DFOVEA_CPU_ISAS=avx2 -DFOVEA_BUILD_CLI=OFF
 FUZZ_SECONDS ?= 300
 
 .NOTPARALLEL:

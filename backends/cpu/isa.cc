@@ -25,7 +25,7 @@ bool runs_avx2() {
   return f16c && __builtin_cpu_supports("avx2") != 0 && __builtin_cpu_supports("fma") != 0;
 }
 
-bool runs_avx512() {
+[[maybe_unused]] bool runs_avx512() {
   return runs_avx2() && __builtin_cpu_supports("avx512f") != 0 && __builtin_cpu_supports("avx512bw") != 0 &&
          __builtin_cpu_supports("avx512dq") != 0 && __builtin_cpu_supports("avx512vl") != 0;
 }
@@ -36,10 +36,14 @@ struct Entry {
   const char* needs;
 };
 
-/// Widest first.
+/// What is compiled in (FOVEA_CPU_ISAS), widest first.
 constexpr Entry kIsas[] = {
+#ifdef FOVEA_CPU_HAS_AVX512
     {&avx512::kIsaCode, runs_avx512, "AVX-512 F, BW, DQ and VL"},
+#endif
+#ifdef FOVEA_CPU_HAS_AVX2
     {&avx2::kIsaCode, runs_avx2, "AVX2, FMA and F16C"},
+#endif
 };
 
 }  // namespace
