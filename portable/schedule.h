@@ -30,8 +30,9 @@ FOVEA_FN constexpr uint64_t share_of(uint64_t total, int32_t workers) { return c
 
 // ---- Partial slots ----------------------------------------------------------------------------------------------------------------------
 
-/// A configuration's part of a mask group's partial slots, in proportion to its work. `before`: cost of the configurations before it. Parts
-/// are adjacent, in configuration order; none depends on what another used.
+/// A configuration's part of a mask group's partial slots, in proportion to its work: with two slots a worker in all, no configuration has
+/// to leave a piece longer than a worker's share of everything. `before`: cost of the configurations before it. Parts are adjacent, in
+/// configuration order; none depends on what another used.
 FOVEA_FN constexpr Span slots_of_config(int32_t max_slots, uint64_t before, uint64_t cost, uint64_t total) {
   if (total == 0) {
     return {};

@@ -1,4 +1,5 @@
 // Plans of small workloads as text, reviewed as diffs. FOVEA_UPDATE_GOLDEN=1 rewrites tests/golden/plans/.
+#include <fmt/format.h>
 #include <gtest/gtest.h>
 
 #include <cstdlib>
@@ -38,7 +39,7 @@ void expect_golden(const std::string& name, const Workload& workload, const Test
   const TestPlan plan(workload.problem, workload.choice, batch, range);
   ASSERT_EQ(broken_promise(workload.problem, plan), "");
   const std::string actual = plan.view().to_string();
-  const std::string path = std::string(FOVEA_SOURCE_DIR) + "/tests/golden/plans/" + name + ".txt";
+  const std::string path = fmt::format("{}/tests/golden/plans/{}.txt", FOVEA_SOURCE_DIR, name);
   if (std::getenv("FOVEA_UPDATE_GOLDEN") != nullptr) {
     std::ofstream(path) << actual;
     return;

@@ -1,5 +1,4 @@
 // Properties of every plan, over random batches of all formats, masks and policies.
-#include <fmt/format.h>
 #include <gtest/gtest.h>
 
 #include <algorithm>

@@ -186,6 +186,7 @@ class PromiseCheck {
       : problem_(problem), plan_(plan), params_(plan.params()), items_(plan.items()), merges_(plan.merges()) {}
 
   std::string run() {
+    check_row_refs();
     check_items();
     check_coverage();
     check_slots();
@@ -209,6 +210,22 @@ class PromiseCheck {
   const RowGroup& group_of(std::int32_t g) const { return params_.plan.groups[g]; }
   bool has_head(const RowGroup& group, std::int32_t head) const {
     return group.kv_head == kAllHeads ? head < params_.num_kv_heads : head == group.kv_head;
+  }
+
+  /// References say what requests say of the row, and let it see every column of its groups (which clamp to their own).
+  void check_row_refs() {
+    for (std::int32_t g = 0; g < *params_.plan.num_groups; ++g) {
+      const RowGroup& group = group_of(g);
+      for (std::int32_t i = 0; group.rows >= 0 && i < group.num_q_rows; ++i) {
+        const RowRef& ref = params_.plan.row_refs[group.rows + i];
+        const Request& request = params_.plan.requests[ref.request];
+        const std::int32_t q_row = ref.row - request.qo_begin;
+        if (q_row < 0 || q_row >= request.qo_len || ref.q_pos != request.q_pos + q_row || ref.col_end < group.num_cols) {
+          fail("row {} of group {} is token {} of request {} at {}, and sees columns up to {} of {}", i, g, ref.row, ref.request, ref.q_pos,
+               ref.col_end, group.num_cols);
+        }
+      }
+    }
   }
 
   void check_items() {
