@@ -49,6 +49,8 @@ LAYERS = [
     ("tests/install/*", [PUBLIC, STD], "the install test stands for a user's project"),
     ("tests/*", [ANYTHING], ""),
     ("*_test.cc", [ANYTHING], ""),
+    ("*_fixture.h", [ANYTHING], ""),  # what several tests of a folder share
+    ("*_error_cases.*", [ANYTHING], ""),
     ("include/fovea/dtype.h", [], "device code reads dtype.h too: no includes"),
     ("include/fovea/*", [PUBLIC, DLPACK, STD], "public headers need std and DLPack, nothing else"),
     ("portable/compat.h", [STD], "compat.h brings the integer types"),
