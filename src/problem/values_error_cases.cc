@@ -36,6 +36,7 @@ using F = Fill;
 
 }  // namespace
 
+// Long: a table of wrong calls.
 std::vector<ErrorCase> values_error_cases() {
   return {
       wrong<F>("run: variant 'a+b' has no params named 'cuont'; known: a.slope, b.slope, count, table, bits; did you mean 'count'?",
