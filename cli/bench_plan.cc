@@ -88,6 +88,12 @@ bench::Workload workload_of(const PlanCase& what, std::uint64_t seed) {
   return workload;
 }
 
+/// What most of the work is in. Items of lists have no worker yet.
+const char* form_of(const PlanView& view) {
+  const auto in_lists = std::count_if(view.work.begin(), view.work.end(), [](const PlannedWork& work) { return work.worker < 0; });
+  return static_cast<std::size_t>(in_lists) * 2 > view.work.size() ? "list" : "ranges";
+}
+
 /// A prepared point: one plan, several batches.
 class PlanSubject {
  public:
@@ -178,7 +184,7 @@ int run_plan(const PlanOptions& options) {
                   {"pages", what.pages},
                   {"kv_heads", 8},
                   {"workers", view.num_workers},
-                  {"form", view.worker_cost.empty() ? "list" : "ranges"},
+                  {"form", form_of(view)},
                   {"work_items", view.work.size()},
                   {"merges", view.num_merges},
                   {"allocations", samples[i].allocations}};

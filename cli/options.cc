@@ -138,7 +138,7 @@ void WorkloadChoice::add_to(CLI::App& app) {
 }
 
 bench::Workload WorkloadChoice::make() const {
-  bench::Workload workload = bench::load_workload(name.empty() ? "decode_b64_kv4k" : name);
+  bench::Workload workload = bench::load_workload(name.empty() ? default_name : name);
   if (requests || !qo_len.empty() || !kv_len.empty()) {
     workload.requests = requests_of(*this, workload);
     workload.name = name.empty() ? "custom" : workload.name + " (changed)";

@@ -34,6 +34,7 @@ struct EngineChoice {
 
 /// A batch: a named workload, or one made of options, or a named one changed by them.
 struct WorkloadChoice {
+  std::string default_name = "decode_b64_kv4k";
   std::string name;
   std::optional<std::int64_t> requests, qo_heads, kv_heads, head_dim, page_size, prefix_tokens, prefix_requests;
   std::string qo_len, kv_len, dtype, kv_dtype, variant;

@@ -14,7 +14,7 @@ namespace fovea::cli {
 namespace {
 
 struct PlanOptions {
-  WorkloadChoice workload;
+  WorkloadChoice workload{.default_name = "zipf_b64"};  // requests of many lengths show best what a planner does
   EngineChoice engine;
   std::string policy = "throughput", colour = "auto", json;
   std::int64_t num_workers = 0, fixed_split = 0, columns = 0;

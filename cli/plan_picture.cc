@@ -297,7 +297,10 @@ std::string draw_plan(const bench::Workload& workload, const PlanView& view, con
   }
   text += fmt::format("     {}{}", draw_axis(cells, tokens_per_cell), draw_legend(workload, workers, letters, style));
   if (any_partial) {
-    text += faint("     A━━ finalised by its worker   a╌╌ partial state, merged afterwards\n", style.colour);
+    const int background = letters.colour(0);
+    text += fmt::format("     {}{}{}{}\n", painted(style.colour ? "A  " : "A━━", background, style.colour),
+                        faint(" finalised by its worker   ", style.colour), painted("a╌╌", background, style.colour),
+                        faint(" partial state, merged afterwards", style.colour));
   }
   return text;
 }
