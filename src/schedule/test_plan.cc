@@ -73,7 +73,7 @@ TestBatch paged_batch(const Problem& problem, const std::vector<Lengths>& reques
 }
 
 TestPlan::TestPlan(const Problem& problem, const Choice& choice, const TestBatch& batch, KvRange range, std::uint8_t poison)
-    : problem_(problem), capacity_(plan_capacity(problem, choice)), batch_(batch.view(problem)) {
+    : capacity_(plan_capacity(problem, choice)), batch_(batch.view(problem)) {
   const std::size_t bytes = static_cast<std::size_t>(capacity_.plan_bytes);
   memory_.assign(bytes + kGuardBytes + 64, poison);
   std::uint8_t* base = memory_.data() + (64 - reinterpret_cast<std::uintptr_t>(memory_.data()) % 64);

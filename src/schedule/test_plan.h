@@ -46,7 +46,6 @@ class TestPlan {
   std::string bytes() const;  // of everything a kernel reads
 
  private:
-  const Problem& problem_;
   PlanCapacity capacity_;
   BatchView batch_;
   std::vector<std::uint8_t> memory_;
