@@ -25,7 +25,7 @@ struct PrepareOptions {
   Policy policy = Policy::throughput;
   std::int32_t fixed_split = 0;           // tokens; a multiple of the kernel's kv tile (explain() prints it); Policy::fixed_split alone
   std::int32_t num_workers = 0;           // 0: the backend's default, a function of spec and limits alone
-  std::int64_t max_workspace_bytes = -1;  // bound on partial states; less means fewer splits, never a failure; -1: as much as helps
+  std::int64_t max_workspace_bytes = -1;  // of partial states: less means fewer splits (refused with fixed_split); -1: as much as helps
 };
 
 /// What run() writes.

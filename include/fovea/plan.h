@@ -18,8 +18,8 @@ struct Stream {
 /// How work is cut and spread.
 enum class Policy : std::uint8_t {
   throughput,       // balance the batch over all workers
-  batch_invariant,  // a request's output bits depend on that request alone: one kernel configuration, split length fixed by the spec
-  fixed_split,      // split KV every PrepareOptions::fixed_split tokens, no more and no less
+  batch_invariant,  // a request's output bits depend on that request alone: one kernel configuration, split length fixed by prepare()
+  fixed_split,      // split KV every PrepareOptions::fixed_split tokens, no more and no less, in groups of at most 64 packed rows
 };
 
 /// One mask planned for: the values of the variant's mask, or `any`: plan the whole KV, give the mask at run().
@@ -36,7 +36,7 @@ struct PlanArgs {
 struct PlannedWork {
   std::int32_t worker, format, row_group, kv_head;
   std::int32_t row_begin, row_end, col_begin, col_end;
-  std::int32_t partial_slot;  // -1: finalises its rows
+  std::int32_t partial_slot;  // -1: finalises its rows; -2: writes the state of one of several formats
 };
 
 /// Everything a plan says, for one mask group.

@@ -12,13 +12,14 @@ namespace {
 
 constexpr std::int64_t kAlignment = 64;
 constexpr std::int32_t kInvariantSplit = 2048;  // columns
+constexpr std::int64_t kMostSlots = (std::int64_t{1} << 31) - 1;
 
 /// Bounds that follow from the limits, counted over all formats. A format holds a query token in at most one row set.
 struct Bounds {
-  std::int64_t groups;     // with rows
-  std::int64_t row_tiles;  // of those groups, in the last configuration's tiles; in other configurations a group has one
-  std::int64_t heads;      // units of a row tile
-  std::int64_t packed_rows_of_group;
+  std::int64_t groups;              // with rows
+  std::int64_t row_tiles;           // of those groups, in the last configuration's tiles; in other configurations a group has one
+  std::int64_t heads;               // units of a row tile
+  std::int64_t packed_rows_of_cut;  // of a group that may be cut
 };
 
 Bounds bounds_of(const Problem& problem, const KernelConfig& last) {
@@ -35,7 +36,12 @@ Bounds bounds_of(const Problem& problem, const KernelConfig& last) {
   b.row_tiles =
       (tokens_of_groups * problem.group_size + b.groups * (tile - 1)) / tile;  // ceil(rows / tile) <= (rows + tile - 1) / tile, summed
   b.heads = std::all_of(formats.begin(), formats.end(), per_head) ? 1 : num_kv_heads;
-  b.packed_rows_of_group = tokens * problem.group_size;
+  const Policy policy = problem.options.policy;
+  const std::int64_t tokens_of_cut = policy == Policy::batch_invariant ? problem.limits.max_query_tokens_per_request : tokens;
+  b.packed_rows_of_cut = tokens_of_cut * problem.group_size;
+  if (policy != Policy::throughput) {
+    b.packed_rows_of_cut = std::min<std::int64_t>(b.packed_rows_of_cut, kMaxRowsOfFixedSplit);
+  }
   return b;
 }
 
@@ -49,8 +55,7 @@ std::int64_t max_fixed_slots(const Problem& problem, const Bounds& b, const Kern
   if (chunks_of_group < 2) {
     return 0;
   }
-  const std::int64_t rows = std::min<std::int64_t>(kMaxRowsOfFixedSplit, b.packed_rows_of_group);
-  const std::int64_t row_tiles_of_group = ceil_div<std::int64_t>(rows, rows_per_tile(config, problem.group_size));
+  const std::int64_t row_tiles_of_group = ceil_div<std::int64_t>(b.packed_rows_of_cut, rows_per_tile(config, problem.group_size));
   const std::int64_t units = b.groups * b.heads;
   const std::int64_t columns = limits.max_kv_tokens * problem.spec.num_kv_heads;
   return row_tiles_of_group * std::min(units * chunks_of_group, columns / split + std::min(units, columns / (split + 1)));
@@ -66,7 +71,7 @@ std::int64_t aligned(std::int64_t bytes) { return ceil_div(bytes, kAlignment) * 
 /// Slots and what they are cut by. `budget`: bytes for slots, negative: no bound.
 void size_slots(const Problem& problem, const Choice& choice, const Bounds& bounds, std::int64_t slot_bytes, std::int64_t budget,
                 PlanCapacity& capacity) {
-  const std::int64_t affordable = budget < 0 ? (std::int64_t{1} << 30) : budget / slot_bytes;
+  const std::int64_t affordable = budget < 0 ? kMostSlots : std::min(kMostSlots, budget / slot_bytes);
   const PrepareOptions& options = problem.options;
   if (options.policy == Policy::throughput) {
     capacity.max_slots = static_cast<std::int32_t>(std::min<std::int64_t>(2 * choice.num_workers, affordable));
@@ -83,19 +88,18 @@ void size_slots(const Problem& problem, const Choice& choice, const Bounds& boun
     capacity.split_tokens = ceil_div(kInvariantSplit, choice.configs[0].tile_kv) * choice.configs[0].tile_kv;
   }
   // The last configuration is the one where a group can have several row tiles.
-  // one.
   const KernelConfig& config = choice.configs.back();
   std::int64_t slots = max_fixed_slots(problem, bounds, config, capacity.split_tokens);
   while (slots > affordable && options.policy == Policy::batch_invariant && capacity.split_tokens < kUnbounded / 2) {
     capacity.split_tokens *= 2;  // still a function of the prepared problem alone
     slots = max_fixed_slots(problem, bounds, config, capacity.split_tokens);
   }
+  capacity.max_slots = checked_count(slots, "partial states");
   FOVEA_CHECK(
       slots <= affordable,
       "prepare: fixed_split = {} can need {} partial states of {} bytes for these limits, max_workspace_bytes = {} leaves room for {}; "
       "give more, or lower max_kv_tokens, or take a longer split",
       options.fixed_split, slots, slot_bytes, options.max_workspace_bytes, affordable);
-  capacity.max_slots = checked_count(slots, "partial states");
 }
 
 void check_configs(const Problem& problem, const Choice& choice) {
@@ -178,10 +182,7 @@ PlanCapacity plan_capacity(const Problem& problem, const Choice& choice) {
   for (const KernelConfig& config : choice.configs) {
     rows_per_slot = std::max<std::int64_t>(rows_per_slot, rows_per_tile(config, problem.group_size));
   }
-  rows_per_slot = std::min(rows_per_slot, bounds.packed_rows_of_group);
-  if (problem.options.policy != Policy::throughput) {
-    rows_per_slot = std::min<std::int64_t>(rows_per_slot, kMaxRowsOfFixedSplit);
-  }
+  rows_per_slot = std::min(rows_per_slot, bounds.packed_rows_of_cut);
   c.rows_per_slot = static_cast<std::int32_t>(rows_per_slot);
   const std::int64_t row_bytes = (problem.spec.head_dim_vo + 1) * static_cast<std::int64_t>(sizeof(float));
   const std::int64_t level_rows = problem.composed() ? num_formats * limits.max_query_tokens * problem.spec.num_qo_heads : 0;

@@ -26,6 +26,16 @@ const Choice kChoice{.kernel = "test",
                      .configs = {{.tile_q = 16, .tile_kv = 64, .form = PlanForm::ranges}, {.tile_q = 64, .tile_kv = 64}},
                      .num_workers = 264};
 
+/// What plan_capacity() says when it throws.
+std::string refusal(const Problem& problem, const Choice& choice) {
+  try {
+    plan_capacity(problem, choice);
+  } catch (const InvalidArgument& e) {
+    return e.what();
+  }
+  return "";
+}
+
 TEST(Capacity, TwoPartialStatesAWorker) {
   const PlanCapacity c = plan_capacity(decode_problem(256), kChoice);
   EXPECT_EQ(c.max_slots, 2 * 264);
@@ -35,6 +45,22 @@ TEST(Capacity, TwoPartialStatesAWorker) {
 }
 
 TEST(Capacity, SlotsHaveNoMoreRowsThanABatchCan) { EXPECT_EQ(plan_capacity(decode_problem(3), kChoice).rows_per_slot, 12); }
+
+TEST(Capacity, BatchInvariantSlotsHoldOneRequest) {
+  Problem p = decode_problem(256);
+  p.limits.max_query_tokens_per_request = 2;
+  p.options.policy = Policy::batch_invariant;
+  const Choice choice{.kernel = "test", .configs = {{.tile_q = 64, .tile_kv = 64}}, .num_workers = 264};
+  EXPECT_EQ(plan_capacity(p, choice).rows_per_slot, 8);
+}
+
+TEST(Capacity, LimitsBeyond32BitsAreRefused) {
+  Problem p = decode_problem(1 << 20);
+  p.options = {.policy = Policy::fixed_split, .fixed_split = 64};
+  Choice choice = kChoice;
+  choice.configs[0].form = PlanForm::list;
+  EXPECT_EQ(refusal(p, choice), "prepare: these limits need room for 17179869184 partial states; at most 2^31 - 1");
+}
 
 TEST(Capacity, WorkspaceBoundsSlotsAfterLevelStates) {
   Problem p = decode_problem(256);
@@ -69,9 +95,12 @@ TEST(Capacity, FixedSplitsAreNeverStretched) {
   p.options = {.policy = Policy::fixed_split, .fixed_split = 512, .max_workspace_bytes = 1 << 20};
   Choice choice = kChoice;
   choice.configs[0].form = PlanForm::list;
-  EXPECT_THROW(plan_capacity(p, choice), InvalidArgument);
+  EXPECT_EQ(
+      refusal(p, choice),
+      "prepare: fixed_split = 512 can need 32768 partial states of 33024 bytes for these limits, max_workspace_bytes = 1048576 leaves room "
+      "for 31; give more, or lower max_kv_tokens, or take a longer split");
   p.options = {.policy = Policy::fixed_split, .fixed_split = 100};
-  EXPECT_THROW(plan_capacity(p, choice), InvalidArgument);
+  EXPECT_EQ(refusal(p, choice), "prepare: fixed_split = 100 is no multiple of the kernel's kv tile of 64");
 }
 
 /// Cuts `total` into `count` parts of at most `most`, some of them just above a multiple of `step`: the most splits for the least columns.

@@ -129,7 +129,10 @@ KvRange random_range(Random& random) {
 Limits limits_of(const Problem& problem, const TestBatch& batch, std::int32_t slack) {
   const BatchView view = batch.view(problem);
   Limits limits{.max_requests = max_(1, view.num_requests + slack), .max_query_tokens = max_(1, batch.qo_indptr.back() + slack)};
-  limits.max_query_tokens_per_request = limits.max_query_tokens;
+  limits.max_query_tokens_per_request = 1 + slack;
+  for (std::size_t r = 1; r < batch.qo_indptr.size(); ++r) {
+    limits.max_query_tokens_per_request = max_(limits.max_query_tokens_per_request, batch.qo_indptr[r] - batch.qo_indptr[r - 1]);
+  }
   limits.max_kv_tokens_per_request = 1 + slack;
   std::int64_t columns = 0;  // as check_batch counts them: once per kv head
   for (std::int32_t i = 0; i < view.num_formats; ++i) {
