@@ -89,16 +89,33 @@ BatchDraft plain(Case& c, Random& random, const Sizes& sizes, const std::string&
   return {.kind = kind, .formats = {draft}, .give_kv_len = random.percent(25)};
 }
 
+/// Every kv head has tokens of its own, of requests or of runs of them.
 BatchDraft per_head(Case& c, Random& random, const Sizes& sizes, const std::string& kind) {
   FormatDraft draft{.format = {.page_size = sizes.page_size, .per_kv_head = true}};
   draft.two_d = random.percent(50);
-  for (DenseRequest& r : c.requests) {
+  const bool by_runs = random.percent(30);
+  std::vector<int> begins = by_runs ? draw_runs(random, static_cast<int>(c.requests.size())) : std::vector<int>(c.requests.size() + 1);
+  if (!by_runs) {
+    std::iota(begins.begin(), begins.end(), 0);
+  }
+  int end = 0;
+  for (std::size_t s = 0; s + 1 < begins.size(); ++s) {
     const int longest = draw_kv_len(random, sizes);
-    for (int head = 0; head < c.spec.num_kv_heads; ++head) {
-      const int length = random.percent(50) ? longest : random.below(longest + 1);
-      draft.sets.push_back({.rows = rows_of(r), .num_cols = length, .kv_head = head});
+    std::vector<int> rows;
+    for (int r = begins[s]; r < begins[s + 1]; ++r) {
+      DenseRequest& request = c.requests[static_cast<std::size_t>(r)];
+      const std::vector<int> more = rows_of(request);
+      rows.insert(rows.end(), more.begin(), more.end());
+      request.kv_len = longest;
     }
-    r.kv_len = longest;
+    for (int head = 0; head < c.spec.num_kv_heads; ++head) {
+      draft.sets.push_back({.rows = rows, .num_cols = random.percent(50) ? longest : random.below(longest + 1), .kv_head = head});
+    }
+    if (by_runs) {
+      draft.row_indptr.resize(s + 1, end);
+      end += static_cast<int>(rows.size());
+      draft.row_indptr.push_back(end);
+    }
   }
   return {.kind = kind, .formats = {draft}, .give_kv_len = true};
 }
@@ -166,7 +183,8 @@ BatchDraft shared_prefix(Case& c, Random& random, const Sizes& sizes, const std:
   const int levels = kind == "three_levels" ? 2 : 1;
   for (int level = 0; level < levels; ++level) {
     const std::vector<int> runs = draw_runs(random, static_cast<int>(c.requests.size()));
-    FormatDraft draft = by_run(c, {}, runs, draw_lengths(random, sizes, runs.size()), ends, random.percent(60));
+    const bool covers = random.percent(60);
+    FormatDraft draft = by_run(c, {}, runs, draw_lengths(random, sizes, runs.size()), ends, covers);
     draft.format = draw_paged(random, sizes, true, draft);
     batch.formats.push_back(std::move(draft));
   }
@@ -316,7 +334,8 @@ int draw_kv_len(Random& random, const Sizes& sizes) {
       length = random.pick({0, 1, 2});
       break;
     case 1:
-      length = page * random.between(1, 3) + random.between(-1, 1);
+      length = page * random.between(1, 3);
+      length += random.between(-1, 1);  // a statement of its own: operands are evaluated in any order
       break;
     case 2:
       length = tile + random.between(-1, 1);

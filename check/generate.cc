@@ -47,7 +47,15 @@ void draw_dtypes(AttentionSpec& spec, Random& random, const std::optional<DType>
   }
 }
 
-void draw_shape(Case& c, Random& random, const CaseFilter& filter) {
+/// Long requests with many rows, which are cut into chunks: heads and dimensions are few, so that they stay cheap.
+void draw_long_shape(AttentionSpec& spec, Random& random) {
+  spec.num_kv_heads = random.between(1, 2);
+  spec.num_qo_heads = spec.num_kv_heads * random.between(1, 2);
+  spec.head_dim_qk = random.pick({8, 16, 24});
+  spec.head_dim_vo = random.percent(65) ? spec.head_dim_qk : random.pick({8, 24});
+}
+
+void draw_shape(Case& c, Random& random, const CaseFilter& filter, bool long_kv) {
   AttentionSpec& spec = c.spec;
   spec.formats.clear();
   draw_dtypes(spec, random, filter.dtype);
@@ -57,7 +65,7 @@ void draw_shape(Case& c, Random& random, const CaseFilter& filter) {
 
   // Query tokens before heads: what they cost together is bounded, so that 500 cases take seconds.
   const int num_requests = random.between(1, 6);
-  const int kind = random.below(4);  // 0, 1: decode, 2: a few tokens each, 3: one long
+  const int kind = long_kv ? 3 : random.below(4);  // 0, 1: decode, 2: a few tokens each, 3: one long
   const int long_one = random.below(num_requests);
   for (int r = 0, begin = 0; r < num_requests; ++r) {
     DenseRequest request{.qo_begin = begin, .qo_len = 1};
@@ -66,11 +74,15 @@ void draw_shape(Case& c, Random& random, const CaseFilter& filter) {
     } else if (kind == 2) {
       request.qo_len = random.between(1, 6);
     } else if (kind == 3) {
-      request.qo_len = r == long_one ? random.between(2, 70) : random.between(1, 3);
+      request.qo_len = r == long_one ? random.between(2, long_kv ? 40 : 70) : random.between(1, 3);
     }
     begin += request.qo_len;
     c.requests.push_back(request);
     c.request_of_row.insert(c.request_of_row.end(), static_cast<std::size_t>(request.qo_len), r);
+  }
+  if (long_kv) {
+    draw_long_shape(spec, random);
+    return;
   }
   const int rows = std::max(1, c.num_rows());
   const int budget = random.percent(5) ? 4'000'000 : 1'200'000;
@@ -307,11 +319,12 @@ Case make_case(std::uint64_t seed, std::int64_t index, const CaseFilter& filter)
   Case c;
   c.seed = seed;
   c.index = index;
-  draw_shape(c, random, filter);
+  const bool long_kv = random.percent(8);
+  draw_shape(c, random, filter, long_kv);
   const int rows = std::max(1, c.num_rows());
   const int row_cost = rows * c.spec.num_qo_heads * (c.spec.head_dim_qk + c.spec.head_dim_vo);
   const Sizes sizes{.page_size = filter.page_size ? *filter.page_size : random.pick({1, 1, 2, 3, 5, 8, 16, 16, 32, 64}),
-                    .max_kv = std::clamp(1'500'000 / row_cost, 70, random.percent(20) ? 1500 : 300)};
+                    .max_kv = long_kv ? 2500 : std::clamp(1'500'000 / row_cost, 70, random.percent(20) ? 1500 : 300)};
   const BatchDraft draft = draw_batch(c, random, sizes, filter.format);
   draw_positions(c, random);
   draw_masks(c, random);
