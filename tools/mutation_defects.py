@@ -97,11 +97,12 @@ DEFECTS = {
          "columns_of_tiles(chunks.tiles, chunk.begin, chunk.end, a.config.tile_kv",
          "columns_of_tiles(chunks.tiles, max_(0, chunk.begin - 1), chunk.end, a.config.tile_kv")],
     "ranges give a tile to two workers": [
-        ("src/schedule/ranges.cc", ".tile = begin.tile,", ".tile = max_(0, begin.tile - 1),")],
+        ("src/schedule/ranges.cc", "write_cursor(a.out.cursors[w], begin, end, slot);",
+         "write_cursor(a.out.cursors[w], {begin.group, begin.head, max_(0, begin.tile - 1)}, end, slot);")],
     "merges read a slot off by one": [
-        ("src/schedule/ranges.cc", "merge_of(a, begin, slot - 1);", "merge_of(a, begin, slot);")],
+        ("src/schedule/ranges.cc", "merge_slot = slot - 1;", "merge_slot = slot;")],
     "last partial of a merge left out": [
-        ("src/schedule/ranges.cc", "merge.num_slots = slot + 1 - merge.slot_begin;", "merge.num_slots = slot - merge.slot_begin;")],
+        ("src/schedule/ranges.cc", ".num_slots = slot + 1 - merge_slot;", ".num_slots = slot - merge_slot;")],
     "q_scale ignored": [
         ("src/problem/run.cc", "  return sm_scale * args.q_scale;", "  return sm_scale;")],
     "default position of later formats forgotten": [
