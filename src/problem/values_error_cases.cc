@@ -1,6 +1,5 @@
 #include <cmath>
 
-#include "backends/builtin_variants.h"
 #include "src/problem/error_cases.h"
 
 namespace fovea::test {
@@ -20,6 +19,14 @@ VariantInfo twin_variant() {
   return variant;
 }
 
+VariantInfo causal() { return {.name = "causal", .parts = {"causal"}}; }
+
+VariantInfo sliding_window() {
+  VariantInfo variant{.name = "sliding_window", .parts = {"sliding_window"}};
+  variant.mask_fields = {{{"window_left", FieldType::i32, true, 0, 0}}, 1, 4};
+  return variant;
+}
+
 struct Fill {
   VariantInfo variant = twin_variant();
   std::vector<Value> values = {{"a.slope", 1.5}};
@@ -34,10 +41,7 @@ struct Fill {
 
 using F = Fill;
 
-}  // namespace
-
-// Long: a table of wrong calls.
-std::vector<ErrorCase> values_error_cases() {
+std::vector<ErrorCase> name_cases() {
   return {
       wrong<F>("run: variant 'a+b' has no params named 'cuont'; known: a.slope, b.slope, count, table, bits; did you mean 'count'?",
                [](F& f) {
@@ -49,7 +53,7 @@ std::vector<ErrorCase> values_error_cases() {
                }),
       wrong<F>("run: variant 'causal' has no params named 'cap'; it has none",
                [](F& f) {
-                 f.variant = builtin_variant("causal"), f.values = {{"cap", 30.0f}};
+                 f.variant = causal(), f.values = {{"cap", 30.0f}};
                }),
       wrong<F>("run: 'window' is in the mask of variant 'a+b', not in its params; give it to plan()",
                [](F& f) {
@@ -73,7 +77,12 @@ std::vector<ErrorCase> values_error_cases() {
                }),
       wrong<F>("run: params 'slope' of variant 'a+b' is not given; it has no default", [](F& f) { f.values.clear(); }),
       wrong<F>("plan: mask 'window_left' of variant 'sliding_window' is not given; it has no default",
-               [](F& f) { f.variant = builtin_variant("sliding_window"), f.what = "mask", f.values.clear(); }),
+               [](F& f) { f.variant = sliding_window(), f.what = "mask", f.values.clear(); }),
+  };
+}
+
+std::vector<ErrorCase> type_cases() {
+  return {
       wrong<F>("run: params 'b.slope' is a number but a tensor is given (i32[8] strides [1] on cpu)",
                [](F& f) {
                  f.values.push_back({"b.slope", TensorView::of(f.numbers)});
@@ -127,6 +136,15 @@ std::vector<ErrorCase> values_error_cases() {
                  f.values.push_back({"bits", TensorView::contiguous(f.numbers.data(), DType::u8, {4}, {DeviceType::cuda, 0})});
                }),
   };
+}
+
+}  // namespace
+
+std::vector<ErrorCase> values_error_cases() {
+  std::vector<ErrorCase> cases = name_cases();
+  const std::vector<ErrorCase> more = type_cases();
+  cases.insert(cases.end(), more.begin(), more.end());
+  return cases;
 }
 
 }  // namespace fovea::test
