@@ -187,7 +187,8 @@ void draw_positions(Draw& draw, Truth& truth, std::size_t i) {
   bool default_is_defined = f.rows == Rows::requests;
   for (std::size_t before = 0; before < i; ++before) {
     const TruthFormat& b = truth.formats[before];
-    default_is_defined = default_is_defined && (b.rows == Rows::requests || b.rows == Rows::aligned_sets) && !b.format.by_index;
+    default_is_defined =
+        default_is_defined && (b.rows == Rows::requests || b.rows == Rows::aligned_sets) && !b.format.by_index && !b.format.per_kv_head;
   }
   f.kv_pos_given = draw.one_in(2) || (i > 0 && !default_is_defined && !f.format.by_index);
   for (std::size_t g = 0; g < f.groups.size(); ++g) {
@@ -216,7 +217,8 @@ Truth draw_truth(Draw& draw) {
   bool sum_is_defined = true;
   for (std::size_t i = 0; i < truth.formats.size(); ++i) {
     const TruthFormat& f = truth.formats[i];
-    sum_is_defined = sum_is_defined && (f.rows == Rows::requests || f.rows == Rows::aligned_sets) && !f.format.by_index;
+    sum_is_defined =
+        sum_is_defined && (f.rows == Rows::requests || f.rows == Rows::aligned_sets) && !f.format.by_index && !f.format.per_kv_head;
     draw_positions(draw, truth, i);
   }
   truth.kv_len_given = !sum_is_defined || draw.one_in(2);

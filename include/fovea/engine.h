@@ -62,7 +62,7 @@ struct AppendArgs {
   TensorView v;   // [tokens, num_kv_heads, head_dim_vo]
   KvCache cache;  // written; quantised with k_scale / v_scale when kv_quant says so. With KvQuant::token the scales are outputs
   KvQuant kv_quant = KvQuant::none;
-  TensorView slot_mapping;   // i32 or i64 [tokens]: page * page_size + offset; negative: the token is skipped
+  TensorView slot_mapping;   // i32 or i64 [tokens]: page * page_size + offset; negative: the token is skipped; no slot twice (unchecked)
   TensorView append_indptr;  // i32 [num_requests + 1]: request i's new tokens; they become the last of its kv_len
   KvTables tables;           // with append_indptr
 };

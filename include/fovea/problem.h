@@ -68,12 +68,13 @@ struct KvTables {
   TensorView last_page_len;  // [num_groups], 1..page_size (ignored where a group has no pages)
   TensorView kv_len;         // [num_groups] tokens
 
-  // Rows, when groups are not the requests: group i has rows row_indptr[i] .. row_indptr[i + 1], of the batch or of `row_indices`.
+  // Rows, when groups are not the requests: group i has rows row_indptr[i] .. row_indptr[i + 1], of the batch or of `row_indices`. A row is
+  // in one group of a format; in exactly one when there is one format.
   TensorView row_indptr;   // [num_row_sets + 1], optional
   TensorView row_indices;  // [row_indptr[num_row_sets]] query tokens, optional: rows that are not adjacent
 
   // Positions: column c of group i stands at kv_pos[i] + c * kv_pos_stride (by_index: kv_pos[i] + index * kv_pos_stride).
-  TensorView kv_pos;  // [num_groups], optional; default: where the formats before this one end (0 for the first)
+  TensorView kv_pos;  // [num_groups], optional, >= 0; default: where the formats before this one end (0 for the first), if they say so
   std::int32_t kv_pos_stride = 1;
 
   static KvTables csr(const TensorView& page_indptr, const TensorView& page_indices, const TensorView& last_page_len) {
@@ -91,8 +92,9 @@ struct KvTables {
 struct Batch {
   TensorView qo_indptr;          // i32 [num_requests + 1]: first query token of each request
   std::span<const KvTables> kv;  // one per AttentionSpec::formats, in that order; borrowed during plan()
-  TensorView kv_len;             // i32 [num_requests], optional: tokens of the whole request; default: the sum over its formats.
-                                 // Needed with by_index formats, and where a format lists its rows by `row_indices`
+  TensorView kv_len;             // i32 [num_requests], optional: tokens of the whole request; default: the sum over its formats. Needed
+                                 // with by_index formats, and where formats don't say: rows by `row_indices`, a request's rows in
+                                 // several groups, tables per head of different lengths
   TensorView q_pos;              // i32 [num_requests], optional: position of the first query token; default kv_len - qo_len
 };
 

@@ -142,6 +142,9 @@ std::vector<ErrorCase> composed_error_cases() {
       wrong<S>("plan: kv[0].row_indices[1] = 4; the batch has query tokens 0 to 3", [](S& s) { list_rows(s), s.row_indices[1] = 4; }),
       wrong<S>("plan: kv[0].row_indices[3] = 0 is there twice; a row is in one group of a format",
                [](S& s) { list_rows(s), s.row_indices[3] = 0; }),
+      wrong<C>(
+          "plan: kv_len is not given; it is needed because the heads of a row set of kv[0] differ in tokens, as group 3 does",
+          [](C& c) { c.spec.formats[0].per_kv_head = true, c.batch.qo_indptr = c.batch.qo_indptr.slice(0, 0, 3), c.last_page_len[1] = 4; }),
       wrong<S>("plan: kv_len is not given; it is needed because kv[0] lists its rows by row_indices",
                [](S& s) { list_rows(s), s.batch.kv_len = {}; }),
       wrong<S>("plan: kv[1].kv_pos is not given; it is needed because kv[0] before it lists its rows by row_indices",
@@ -155,6 +158,18 @@ std::vector<ErrorCase> composed_error_cases() {
       wrong<S>(
           "plan: kv[1].kv_pos is not given; it is needed because group 0 has rows of requests 0 and 1, which have 3 and 1 tokens before it",
           [](S& s) { std::swap(s.kv[0], s.kv[1]), std::swap(s.spec.formats[0], s.spec.formats[1]); }),
+      wrong<S>("plan: kv[1].kv_pos is not given; it is needed because the heads of a row set of kv[0] differ in tokens, as group 1 does",
+               [](S& s) {
+                 s.spec.formats[0].per_kv_head = true;
+                 s.kv[0].row_indptr = {};
+                 s.qo_indptr = {0, 2, 4};
+                 s.prefix_indptr = {0, 1, 3, 3, 3};
+                 s.batch.qo_indptr = TensorView::of(s.qo_indptr);
+                 s.batch.kv_len = TensorView::of(s.kv_len).slice(0, 0, 2);
+                 s.kv[0].page_indptr = TensorView::of(s.prefix_indptr);
+                 s.kv[1].page_indptr = s.kv[1].page_indptr.slice(0, 0, 3);
+                 s.kv[1].last_page_len = s.kv[1].last_page_len.slice(0, 0, 2);
+               }),
       wrong<S>("plan: request 0 has 11 tokens over all formats; limits.max_kv_tokens_per_request = 10",
                [](S& s) { s.limits.max_kv_tokens_per_request = 10; }),
       wrong<S>("plan: kv_len[0] = 10 but the tables of request 0 hold 11 tokens",

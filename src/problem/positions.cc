@@ -24,6 +24,16 @@ std::int64_t wide_tokens_before(const BatchCheck& check, std::int32_t request, s
   return tokens;
 }
 
+/// A group that has not as many tokens as the first kv head of its rows: such a format doesn't say how many tokens a request has. -1: none.
+std::int32_t group_unlike_its_first_head(const FormatView& f) {
+  for (std::int32_t g = 0; f.heads_per_set > 1 && g < f.num_groups(); ++g) {
+    if (wide_tokens_of(f, g) != wide_tokens_of(f, g - g % f.heads_per_set)) {
+      return g;
+    }
+  }
+  return -1;
+}
+
 /// The default of Batch::kv_len is a sum over formats: every format must say how many tokens a request has.
 void check_kv_len_default(const BatchCheck& check) {
   for (std::int32_t i = 0; i < check.view.num_formats; ++i) {
@@ -32,8 +42,47 @@ void check_kv_len_default(const BatchCheck& check) {
     FOVEA_CHECK(f.row_indices == nullptr, "plan: kv_len is not given; it is needed because kv[{}] lists its rows by row_indices", i);
     const std::int32_t r = check.cut_requests[i];
     FOVEA_CHECK(r < 0, "plan: kv_len is not given; it is needed because the rows of request {} are in several groups of kv[{}]", r, i);
+    const std::int32_t g = group_unlike_its_first_head(f);
+    FOVEA_CHECK(
+        g < 0, "plan: kv_len is not given; it is needed because the heads of a row set of kv[{}] differ in tokens, as group {} does", i, g);
   }
 }
+
+/// wide_tokens_before() for all formats, asked for request after request: each format's row set is found by going on from the last one's.
+class TokensOfRequests {
+ public:
+  explicit TokensOfRequests(const BatchView& batch) : batch_(batch) {}
+  std::int64_t of(std::int32_t request) {
+    std::int64_t tokens = 0;
+    for (std::int32_t i = 0; i < batch_.num_formats; ++i) {
+      const FormatView& f = batch_.formats[i];
+      if (f.row_indices == nullptr && !f.by_index) {
+        tokens += sets_are_requests(f) ? wide_tokens_of(f, request * f.heads_per_set) : of_set(i, request);
+      }
+    }
+    return tokens;
+  }
+
+ private:
+  std::int64_t of_set(std::int32_t i, std::int32_t request) {
+    const FormatView& f = batch_.formats[i];
+    const std::int32_t row = batch_.qo_indptr[request];
+    if (row == batch_.qo_indptr[request + 1]) {
+      return 0;
+    }
+    for (std::int32_t& set = set_[i]; set < f.num_row_sets; ++set) {
+      std::int32_t begin = 0, end = 0;
+      rows_of_set(batch_, f, set, begin, end);
+      if (row < end) {
+        return wide_tokens_of(f, set * f.heads_per_set);
+      }
+    }
+    return 0;
+  }
+
+  const BatchView& batch_;
+  std::int32_t set_[kMaxFormats] = {};
+};
 
 void check_request_lengths(const BatchCheck& check) {
   const BatchView& view = check.view;
@@ -44,10 +93,9 @@ void check_request_lengths(const BatchCheck& check) {
       return;  // groups are checked already
     }
   }
-  bool simple = view.num_formats == 1 && sets_are_requests(view.formats[0]);
+  TokensOfRequests requests(view);
   for (std::int32_t r = 0; r < view.num_requests; ++r) {
-    const std::int64_t tokens = simple ? (view.formats[0].by_index ? 0 : wide_tokens_of(view.formats[0], r * view.formats[0].heads_per_set))
-                                       : wide_tokens_before(check, r, view.num_formats);
+    const std::int64_t tokens = requests.of(r);
     if (view.kv_len == nullptr) {
       FOVEA_CHECK(tokens <= limit, "plan: request {} has {} tokens over all formats; limits.max_kv_tokens_per_request = {}", r, tokens,
                   limit);
@@ -79,6 +127,11 @@ void check_kv_pos_default(const BatchCheck& check, std::int32_t i) {
     const std::int32_t cut = check.cut_requests[before];
     FOVEA_CHECK(cut < 0, "plan: kv[{}].kv_pos is not given; it is needed because the rows of request {} are in several groups of kv[{}]", i,
                 cut, before);
+    const std::int32_t unlike = group_unlike_its_first_head(b);
+    FOVEA_CHECK(
+        unlike < 0,
+        "plan: kv[{}].kv_pos is not given; it is needed because the heads of a row set of kv[{}] differ in tokens, as group {} does", i,
+        before, unlike);
   }
   if (sets_are_requests(f)) {
     return;

@@ -20,9 +20,10 @@ struct RunCall {
                      .o_dtype = DType::f32,
                      .kv_quant = KvQuant::tensor,
                      .formats = {KvFormat::paged(4)}};
+  // lse and v are longer than their views, so that an o that is put on them reaches no other.
   std::vector<std::uint16_t> q = std::vector<std::uint16_t>(4 * 8 * 64);
-  std::vector<float> o = std::vector<float>(4 * 8 * 32), lse = std::vector<float>(4 * 8), scales = std::vector<float>(128);
-  std::vector<std::uint8_t> k = std::vector<std::uint8_t>(10 * 4 * 2 * 64), v = std::vector<std::uint8_t>(10 * 4 * 2 * 32);
+  std::vector<float> o = std::vector<float>(4 * 8 * 32), lse = std::vector<float>(2048), scales = std::vector<float>(128);
+  std::vector<std::uint8_t> k = std::vector<std::uint8_t>(10 * 4 * 2 * 64), v = std::vector<std::uint8_t>(8192);
   std::vector<std::int32_t> table = std::vector<std::int32_t>(16);
   std::vector<KvCache> caches;
   PlannedBatch planned{.num_query_tokens = 4};
