@@ -108,11 +108,10 @@ int run_plan(const PlanOptions& options) {
   const PictureStyle style{.columns = options.columns > 0 ? static_cast<int>(options.columns) : std::clamp(terminal_columns(), 72, 200),
                            .colour = colour,
                            .max_rows = options.all ? std::max(view.num_workers, 1) : 24};
-  results.print(
-      "{}\n{}\n{} workers, {} pieces of work, {} merges of {} partial states (room for {}); most loaded worker {:.2f} x the mean\n\n{}",
-      workload.about.empty() ? workload.name : fmt::format("{}: {}", workload.name, workload.about), spec_line(workload), view.num_workers,
-      grouped(static_cast<std::int64_t>(view.work.size())), view.num_merges, view.num_partial_slots, view.max_partial_slots,
-      imbalance_of(view), draw_plan(workload, view, style));
+  results.print("{}\n{}\n{} workers, {} pieces of work, {} merges of {} partial states (room for {}), imbalance {:.2f}\n\n{}",
+                workload.about.empty() ? workload.name : fmt::format("{}: {}", workload.name, workload.about), spec_line(workload),
+                view.num_workers, grouped(static_cast<std::int64_t>(view.work.size())), view.num_merges, view.num_partial_slots,
+                view.max_partial_slots, imbalance_of(view), draw_plan(workload, view, style));
   return 0;
 }
 
