@@ -39,14 +39,17 @@ bool wants_colour(const std::string& choice) {
   return choice == "always" || (choice == "auto" && colour_wanted());
 }
 
+std::string counted(std::int64_t count, const char* noun) { return fmt::format("{} {}{}", grouped(count), noun, count == 1 ? "" : "s"); }
+
 std::string spec_line(const bench::Workload& workload) {
   const AttentionSpec& spec = workload.spec;
   const KvFormat& format = spec.formats[0];
   const std::string kv = spec.k_dtype == spec.q_dtype ? "" : fmt::format(", KV {}", name_of(spec.k_dtype));
-  return fmt::format("{} requests, {} query tokens, {} KV tokens; {}, {}{}, {} heads over {}, d{}, {}",
-                     grouped(static_cast<std::int64_t>(workload.requests.size())), grouped(workload.query_tokens()),
-                     grouped(workload.kv_tokens()), spec.variant.name, name_of(spec.q_dtype), kv, spec.num_qo_heads, spec.num_kv_heads,
-                     spec.head_dim_qk, format.has_table ? fmt::format("pages of {}", format.page_size) : "ragged");
+  return fmt::format("{}, {}, {}; {}, {}{}, {} heads over {}, d{}, {}",
+                     counted(static_cast<std::int64_t>(workload.requests.size()), "request"),
+                     counted(workload.query_tokens(), "query token"), counted(workload.kv_tokens(), "KV token"), spec.variant.name,
+                     name_of(spec.q_dtype), kv, spec.num_qo_heads, spec.num_kv_heads, spec.head_dim_qk,
+                     format.has_table ? fmt::format("pages of {}", format.page_size) : "ragged");
 }
 
 Json json_of(const bench::Workload& workload, const PlanView& view) {
@@ -108,10 +111,11 @@ int run_plan(const PlanOptions& options) {
   const PictureStyle style{.columns = options.columns > 0 ? static_cast<int>(options.columns) : std::clamp(terminal_columns(), 72, 200),
                            .colour = colour,
                            .max_rows = options.all ? std::max(view.num_workers, 1) : 24};
-  results.print("{}\n{}\n{} workers, {} pieces of work, {} merges of {} partial states (room for {}), imbalance {:.2f}\n\n{}",
+  results.print("{}\n{}\n{}, {}, {} of {} (room for {}), imbalance {:.2f}\n\n{}",
                 workload.about.empty() ? workload.name : fmt::format("{}: {}", workload.name, workload.about), spec_line(workload),
-                view.num_workers, grouped(static_cast<std::int64_t>(view.work.size())), view.num_merges, view.num_partial_slots,
-                view.max_partial_slots, imbalance_of(view), draw_plan(workload, view, style));
+                counted(view.num_workers, "worker"), counted(static_cast<std::int64_t>(view.work.size()), "work item"),
+                counted(view.num_merges, "merge"), counted(view.num_partial_slots, "partial state"), view.max_partial_slots,
+                imbalance_of(view), draw_plan(workload, view, style));
   return 0;
 }
 
