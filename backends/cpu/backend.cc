@@ -18,6 +18,7 @@ namespace cpu {
 namespace {
 
 constexpr std::size_t kAlignment = 64;
+constexpr std::int32_t kMaxWorkersPerTicket = 8;
 constexpr std::int64_t kRowsPerTicket = 16;  // of merges over rows: enough to outweigh a ticket
 
 class CpuModule : public Module {
@@ -36,36 +37,48 @@ class CpuModule : public Module {
   }
 
  private:
-  /// Tickets: the items of lists, then the workers of ranges. Lists go first: their items are the longer ones.
+  /// Tickets: the items of lists, then bundles of workers of ranges. Lists go first: their items are the longer ones.
   void run_items(const KernelParams& params) const {
-    std::int64_t list_end[kMaxKernelConfigs] = {}, range_end[kMaxKernelConfigs] = {};
-    std::int64_t tickets = 0;
     for (int c = 0; c < params.num_configs; ++c) {
-      tickets += params.configs[c].form == PlanForm::list ? *params.plan.schedules[c].num_items : 0;
-      list_end[c] = tickets;
+      if (params.configs[c].form == PlanForm::list) {
+        const WorkItem* items = params.plan.schedules[c].items;
+        threads_.for_each_ticket(*params.plan.schedules[c].num_items,
+                                 [&](std::int64_t ticket, int slot) { isa_.attend(params, variant_, items + ticket, 1, scratch_[slot]); });
+      }
     }
-    const std::int64_t num_items = tickets;
+    // Neighbouring workers have the heads of the same requests. A thread that runs several workers computes those heads side by side; which
+    // worker an item belongs to, and so every bit of the result, stays as planned.
+    const std::int32_t per_ticket = std::clamp(params.num_workers / (8 * threads_.count()), 1, kMaxWorkersPerTicket);
     for (int c = 0; c < params.num_configs; ++c) {
-      tickets += params.configs[c].form == PlanForm::ranges ? params.num_workers : 0;
-      range_end[c] = tickets;
+      if (params.configs[c].form == PlanForm::ranges) {
+        threads_.for_each_ticket(ceil_div(params.num_workers, per_ticket), [&](std::int64_t ticket, int slot) {
+          const std::int32_t first = static_cast<std::int32_t>(ticket) * per_ticket;
+          run_workers(params, c, first, std::min(first + per_ticket, params.num_workers), scratch_[slot]);
+        });
+      }
     }
-    threads_.for_each_ticket(tickets, [&](std::int64_t ticket, int slot) {
-      const bool in_list = ticket < num_items;
-      const std::int64_t* ends = in_list ? list_end : range_end;
-      int c = 0;
-      while (ticket >= ends[c]) {
-        ++c;
-      }
-      const std::int64_t index = ticket - (c > 0 ? ends[c - 1] : (in_list ? 0 : num_items));
-      if (in_list) {
-        isa_.attend(params, variant_, params.plan.schedules[c].items[index], scratch_[slot]);
-        return;
-      }
-      RangeWork work(params, c, static_cast<std::int32_t>(index));
+  }
+
+  /// Workers [begin, end) of a ranges plan, items of neighbouring heads together.
+  void run_workers(const KernelParams& params, int config, std::int32_t begin, std::int32_t end, Scratch& scratch) const {
+    WorkItem set[kMaxSetItems];
+    std::int32_t count = 0;
+    for (std::int32_t worker = begin; worker < end; ++worker) {
+      RangeWork work(params, config, worker);
       for (WorkItem item; work.next(item);) {
-        isa_.attend(params, variant_, item, scratch_[slot]);
+        const std::int32_t rows = item.row_end - item.row_begin;
+        const bool joins = count > 0 && count < kMaxSetItems && (count + 1) * rows <= kMaxSetRows && item.row_group == set[0].row_group &&
+                           item.kv_head == set[count - 1].kv_head + 1;
+        if (count > 0 && !joins) {
+          isa_.attend(params, variant_, set, count, scratch);
+          count = 0;
+        }
+        set[count++] = item;
       }
-    });
+    }
+    if (count > 0) {
+      isa_.attend(params, variant_, set, count, scratch);
+    }
   }
 
   void run_merges(const KernelParams& params) const {

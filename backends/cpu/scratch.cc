@@ -39,21 +39,27 @@ void lay_out(const Problem& problem, const Choice& choice, Scratch& s, Layout& l
     columns = std::max<std::int64_t>(columns, config.tile_kv);
   }
   const std::int64_t dim_qk = padded(problem.spec.head_dim_qk), dim_vo = padded(problem.spec.head_dim_vo);
-  layout.place(s.q, rows * dim_qk);
-  layout.place(s.o, rows * dim_vo);
+  layout.place(s.q, kMaxSetRows * dim_qk);
+  layout.place(s.o, kMaxSetRows * dim_vo);
   layout.place(s.scores, rows * columns);
   layout.place(s.k_panels, columns * dim_qk);
   layout.place(s.v_panels, columns * dim_vo);
-  layout.place(s.row_max, rows);
-  layout.place(s.row_sum, rows);
-  layout.place(s.rows, rows);
-  for (ColumnTable& table : s.columns) {
-    layout.place(table.k_rows, columns);
-    layout.place(table.v_rows, columns);
-    layout.place(table.k_scale, columns);
-    layout.place(table.v_scale, columns);
-    layout.place(table.kv_pos, columns);
-    layout.place(table.live, columns);
+  layout.place(s.row_max, kMaxSetRows);
+  layout.place(s.row_sum, kMaxSetRows);
+  layout.place(s.rows, kMaxSetRows);
+  for (TileColumns& tile : s.tiles) {
+    layout.place(tile.k, columns);
+    layout.place(tile.v, columns);
+    layout.place(tile.k_scale, columns);
+    layout.place(tile.v_scale, columns);
+    layout.place(tile.k_chunks, kMaxSetItems * columns);
+    layout.place(tile.v_chunks, kMaxSetItems * columns);
+    layout.place(tile.table.k_rows, columns);
+    layout.place(tile.table.v_rows, columns);
+    layout.place(tile.table.k_scale, columns);
+    layout.place(tile.table.v_scale, columns);
+    layout.place(tile.table.kv_pos, columns);
+    layout.place(tile.table.live, columns);
   }
   float* zeros = nullptr;
   layout.place(zeros, std::max(dim_qk, dim_vo));

@@ -16,12 +16,12 @@ struct AccumulateArgs {
   int32_t head_dim;
   float* o;  // [rows, o_stride], rows padded to whole vectors
   int32_t o_stride;
-  PrefetchRows prefetch;
+  AskAhead ahead;  // [columns]
 };
 
 /// R rows by N vectors from row `r`, element `d` on. `Tail`: only the first `last` lanes of the only vector exist in V.
 template <DType D, int R, int N, bool Tail>
-FOVEA_FN void accumulate_cell(const AccumulateArgs& args, int r, int d, int last, bool prefetches) {
+FOVEA_FN void accumulate_cell(const AccumulateArgs& args, int r, int d, int last, bool asks) {
   Vec sums[R][N];
   float* o = args.o + static_cast<int64_t>(r) * args.o_stride + d;
   for (int i = 0; i < R; ++i) {
@@ -31,8 +31,11 @@ FOVEA_FN void accumulate_cell(const AccumulateArgs& args, int r, int d, int last
   }
   const float* weights = args.weights + static_cast<int64_t>(r) * args.weight_stride;
   for (int c = args.column_begin; c < args.column_end; ++c) {
-    if (prefetches) {
-      args.prefetch.touch(c);
+    if (asks) {
+      const char* next = static_cast<const char*>(args.ahead.chunks[c]) + d * kBytes<D>;
+      for (int offset = 0; offset < N * kLanes * kBytes<D>; offset += 64) {
+        ask_for(next + offset);
+      }
     }
     const char* row = static_cast<const char*>(args.v_rows[c]) + d * kBytes<D>;
     Vec values[N];
@@ -58,13 +61,13 @@ FOVEA_FN void accumulate_row_cells(const AccumulateArgs& args, int r) {
   const int dim = args.head_dim;
   int d = 0;
   for (; d + N * kLanes <= dim; d += N * kLanes) {
-    accumulate_cell<D, R, N, false>(args, r, d, 0, r == 0 && d == 0);
+    accumulate_cell<D, R, N, false>(args, r, d, 0, r == 0 && args.ahead.chunks != nullptr);
   }
   for (; d + kLanes <= dim; d += kLanes) {
-    accumulate_cell<D, R, 1, false>(args, r, d, 0, r == 0 && d == 0);
+    accumulate_cell<D, R, 1, false>(args, r, d, 0, r == 0 && args.ahead.chunks != nullptr);
   }
   if (d < dim) {
-    accumulate_cell<D, R, 1, true>(args, r, d, dim - d, r == 0 && d == 0);
+    accumulate_cell<D, R, 1, true>(args, r, d, dim - d, r == 0 && args.ahead.chunks != nullptr);
   }
 }
 

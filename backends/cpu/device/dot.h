@@ -5,21 +5,16 @@
 
 namespace fovea::cpu::FOVEA_CPU_ISA {
 
-/// Rows that cache lines are asked for ahead of their use; null: nobody asks.
-struct PrefetchRows {
-  const void* const* rows = nullptr;
-  int32_t row_bytes = 0;
-
-  FOVEA_FN void touch(int row) const {
-    if (rows != nullptr) {
-      const char* p = static_cast<const char*>(rows[row]);
-      for (int32_t offset = 0; offset < row_bytes; offset += 64) {
-        _mm_prefetch(p + offset, _MM_HINT_T0);
-      }
-      _mm_prefetch(p + row_bytes - 1, _MM_HINT_T0);  // rows needn't begin at a line
-    }
-  }
+/// Memory to ask for while rows are computed on: as many chunks of a row's bytes as there are rows, in the order in which memory has them.
+///
+/// Lines are asked for one or two at a time between the arithmetic: a burst fills the core's miss buffers, and everything waits for them.
+/// They are asked into the second-level cache: with the heads of a token side by side, rows of one head are a power of two apart and share
+/// few sets of the first.
+struct AskAhead {
+  const void* const* chunks = nullptr;  // null: nothing to ask for
 };
+
+FOVEA_FN void ask_for(const char* p) { _mm_prefetch(p, _MM_HINT_T0); }
 
 /// scores[r * score_stride + c] = q row r . K row c.  Rows of q are zero-padded to whole vectors.
 struct DotArgs {
@@ -30,7 +25,7 @@ struct DotArgs {
   int32_t head_dim;
   float* scores;  // [rows, score_stride]
   int32_t score_stride;
-  PrefetchRows prefetch;
+  AskAhead ahead;  // [columns]
 };
 
 /// R rows by C columns from row `r`, column `c` on.
@@ -47,8 +42,19 @@ FOVEA_FN void dot_cell(const DotArgs& args, int r, int c) {
   for (int j = 0; j < C; ++j) {
     k[j] = static_cast<const char*>(args.k_rows[c + j]);
   }
+  const bool asks = r == 0 && args.ahead.chunks != nullptr;
+  const char* next[C];
+  for (int j = 0; j < C; ++j) {
+    next[j] = asks ? static_cast<const char*>(args.ahead.chunks[c + j]) : nullptr;
+  }
   const int whole = args.head_dim / kLanes * kLanes;
-  for (int d = 0; d < whole; d += kLanes) {
+  constexpr int kStepsPerLine = max_(1, 64 / (kLanes * kBytes<D>));
+  for (int d = 0, step = 0; d < whole; d += kLanes, ++step) {
+    for (int j = 0; j < C; ++j) {
+      if (asks && j * kStepsPerLine / C == step % kStepsPerLine) {
+        ask_for(next[j] + d * kBytes<D>);
+      }
+    }
     Vec keys[C];
     for (int j = 0; j < C; ++j) {
       keys[j] = load_as<D>(k[j] + d * kBytes<D>);
@@ -98,9 +104,6 @@ FOVEA_FN void dot_columns(const DotArgs& args, int c) {
 template <DType D>
 void dot_rows(const DotArgs& args) {
   for (int c = 0; c < args.columns; c += 4) {
-    for (int j = 0; j < 4; ++j) {
-      args.prefetch.touch(c + j);
-    }
     dot_columns<D, 4>(args, c);
   }
 }

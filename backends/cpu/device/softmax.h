@@ -32,7 +32,6 @@ FOVEA_FN void make_row_logits(const ScoreTile& tile, const V& v, int32_t r) {
   const int32_t count = tile.num_columns;
   float* FOVEA_RESTRICT scores = tile.scores + static_cast<int64_t>(r) * tile.stride;
   const int32_t* FOVEA_RESTRICT kv_pos = tile.columns->kv_pos;
-  const float to_base2 = V::use_softmax ? math::kLog2e : 1.0f;
   if (tile.k_scale_per_column) {
     const float* FOVEA_RESTRICT k_scale = tile.columns->k_scale;
     for (int32_t c = 0; c < count; ++c) {
@@ -43,12 +42,11 @@ FOVEA_FN void make_row_logits(const ScoreTile& tile, const V& v, int32_t r) {
     for (int32_t c = 0; c < count; ++c) {
       Position<> at = row.at;
       at.kv_pos = kv_pos[c];
-      scores[c] = transformed_logit(v, scores[c] * tile.scale, at) * to_base2;
+      scores[c] = transformed_logit(v, scores[c] * tile.scale, at);
     }
   } else {
-    const float scale = tile.scale * to_base2;
     for (int32_t c = 0; c < count; ++c) {
-      scores[c] *= scale;
+      scores[c] *= tile.scale;
     }
   }
   if constexpr (Masked) {
@@ -106,13 +104,13 @@ inline constexpr VariantCode kVariantCodeOf{.make_logits = make_logits<V>,
 
 /// The running state of an item's rows.
 struct RunningRows {
-  float* row_max;  // [rows], base 2
+  float* row_max;  // [rows]
   float* row_sum;  // [rows]
   float* o;        // [rows, o_stride]
   int32_t o_stride;
 };
 
-/// Online softmax over one tile: logits (base 2) become weights relative to each row's running maximum; sums and o are rescaled where it
+/// Online softmax over one tile: logits become weights relative to each row's running maximum; sums and o are rescaled where it
 /// grew. `scale` multiplies the scores on the way: 1 where they are logits already.
 FOVEA_FN void softmax_tile(const ScoreTile& tile, float scale, const RunningRows& running) {
   const Vec factor = broadcast(scale);
@@ -124,9 +122,9 @@ FOVEA_FN void softmax_tile(const ScoreTile& tile, float scale, const RunningRows
     }
     const float before = running.row_max[r];
     const float now = max_(before, reduce_max(top));
-    const float origin = now == -math::infinity<float>() ? 0.0f : now;  // nothing seen yet: weights are 2^-inf = 0
+    const float origin = now == -math::infinity<float>() ? 0.0f : now;  // nothing seen yet: weights are e^-inf = 0
     if (now > before) {
-      const Vec shrink = exp2(broadcast(before - origin));
+      const Vec shrink = exp(broadcast(before - origin));
       running.row_max[r] = now;
       running.row_sum[r] *= first_lane(shrink);
       float* o = running.o + static_cast<int64_t>(r) * running.o_stride;
@@ -137,7 +135,7 @@ FOVEA_FN void softmax_tile(const ScoreTile& tile, float scale, const RunningRows
     const Vec start = broadcast(origin);
     Vec sum = zero();
     for (int32_t c = 0; c < tile.num_columns; c += kLanes) {
-      const Vec weight = exp2(subtract(multiply(load(scores + c), factor), start));
+      const Vec weight = exp(subtract(multiply(load(scores + c), factor), start));
       store(scores + c, weight);
       sum = add(sum, weight);
     }

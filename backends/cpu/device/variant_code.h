@@ -39,7 +39,7 @@ struct ScoreTile {
 
 /// A variant compiled for one instruction set. `mask` and `params` are V::Mask and V::Params.
 struct VariantCode {
-  /// Scores become logits in base 2, -inf where the row doesn't see the column; with use_softmax = false they become weights, 0 there.
+  /// Scores become logits, -inf where the row doesn't see the column; with use_softmax = false they become weights, 0 there.
   void (*make_logits)(const ScoreTile& tile, const void* mask, const void* params);
   /// A row's last step: scales and transforms `o` in place; returns lse2 with the extra logit counted.
   float (*finish_row)(const void* mask, const void* params, const Position<>& at, float lse2, float* o, int32_t head_dim);

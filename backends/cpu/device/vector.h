@@ -7,6 +7,7 @@
 
 #include "fovea/dtype.h"
 #include "portable/compat.h"
+#include "portable/math.h"
 
 #ifndef FOVEA_CPU_ISA
 #error "compile this file through fovea_cpu_isa() in backends/cpu/CMakeLists.txt, which defines FOVEA_CPU_ISA and the target's flags"
@@ -60,11 +61,12 @@ FOVEA_FN float reduce_max(Vec v) {
   return _mm_cvtss_f32(_mm_max_ss(quarter, _mm_shuffle_ps(quarter, quarter, 1)));
 }
 
-/// 2^x for x <= 0 (or NaN, which stays). At most 2 ulp; 0 below -126.
-FOVEA_FN Vec exp2(Vec x) {
-  const Vec clamped = _mm512_max_ps(_mm512_set1_ps(-200.0f), x);  // NaN is the second operand: it stays
-  const Vec whole = _mm512_roundscale_ps(clamped, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC);
-  const Vec f = _mm512_sub_ps(clamped, whole);
+/// e^x for x <= 0 (or NaN, which stays). At most 2 ulp while e^x > 1e-5, and 1e-7 * |x| of it below; 0 from -104 down.
+FOVEA_FN Vec exp(Vec x) {
+  const Vec log2e = _mm512_set1_ps(math::kLog2e);
+  const Vec clamped = _mm512_max_ps(_mm512_set1_ps(-140.0f), x);  // NaN is the second operand: it stays
+  const Vec whole = _mm512_roundscale_ps(_mm512_mul_ps(clamped, log2e), _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC);
+  const Vec f = _mm512_fmsub_ps(clamped, log2e, whole);  // fused: the product isn't rounded before the whole part is taken off
   Vec y = _mm512_set1_ps(1.535336188319500e-4f);
   y = _mm512_fmadd_ps(y, f, _mm512_set1_ps(1.339887440266574e-3f));
   y = _mm512_fmadd_ps(y, f, _mm512_set1_ps(9.618437357674640e-3f));
@@ -175,12 +177,13 @@ FOVEA_FN float reduce_max(Vec v) {
   return _mm_cvtss_f32(_mm_max_ss(quarter, _mm_shuffle_ps(quarter, quarter, 1)));
 }
 
-/// 2^x for x <= 0 (or NaN, which stays). At most 2 ulp; 0 below -126.
-FOVEA_FN Vec exp2(Vec x) {
-  const Vec lowest = _mm256_set1_ps(-126.0f);
+/// e^x for x <= 0 (or NaN, which stays). At most 2 ulp while e^x > 1e-5, and 1e-7 * |x| of it below; 0 from -87 down.
+FOVEA_FN Vec exp(Vec x) {
+  const Vec log2e = _mm256_set1_ps(math::kLog2e);
+  const Vec lowest = _mm256_set1_ps(-87.0f);
   const Vec clamped = _mm256_max_ps(lowest, x);  // NaN is the second operand: it stays
-  const Vec whole = _mm256_round_ps(clamped, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC);
-  const Vec f = _mm256_sub_ps(clamped, whole);
+  const Vec whole = _mm256_round_ps(_mm256_mul_ps(clamped, log2e), _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC);
+  const Vec f = _mm256_fmsub_ps(clamped, log2e, whole);  // fused: the product isn't rounded before the whole part is taken off
   Vec y = _mm256_set1_ps(1.535336188319500e-4f);
   y = _mm256_fmadd_ps(y, f, _mm256_set1_ps(1.339887440266574e-3f));
   y = _mm256_fmadd_ps(y, f, _mm256_set1_ps(9.618437357674640e-3f));

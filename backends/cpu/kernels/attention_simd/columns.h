@@ -6,11 +6,12 @@
 
 namespace fovea::cpu::FOVEA_CPU_ISA {
 
-/// One item's view of K and V: the head's addresses within any slot.
+/// K and V of the first head of a set, within any slot.
 struct HeadCache {
   const char* k;
   const char* v;
-  int64_t k_page_bytes, k_token_bytes, v_page_bytes, v_token_bytes;
+  int64_t k_page_bytes, k_token_bytes, k_head_bytes;
+  int64_t v_page_bytes, v_token_bytes, v_head_bytes;
 };
 
 FOVEA_FN int64_t bytes_per_element(DType dtype) { return kDTypeTable[static_cast<int>(dtype)].bits / 8; }
@@ -22,25 +23,25 @@ FOVEA_FN HeadCache head_cache(const KvView& kv, int32_t kv_head) {
           .v = static_cast<const char*>(kv.v.data) + kv_head * kv.v.head_stride * v_bytes,
           .k_page_bytes = kv.k.page_stride * k_bytes,
           .k_token_bytes = kv.k.token_stride * k_bytes,
+          .k_head_bytes = kv.k.head_stride * k_bytes,
           .v_page_bytes = kv.v.page_stride * v_bytes,
-          .v_token_bytes = kv.v.token_stride * v_bytes};
+          .v_token_bytes = kv.v.token_stride * v_bytes,
+          .v_head_bytes = kv.v.head_stride * v_bytes};
 }
 
-/// Everything about an item that its tiles share.
-struct ItemColumns {
+/// What the tiles of a set share.
+struct SetColumns {
   const RowGroup& group;
   const KvView& kv;
   HeadCache cache;
   ItemTiles tiles;
   RowBounds bounds;
   KvRange range;
-  int32_t kv_head, tile_kv;
+  int32_t first_head, num_heads, tile_kv;  // heads first_head .. first_head + num_heads - 1 at most
+  int64_t k_row_bytes, v_row_bytes;
+  bool asks_ahead;
   const void* zeros;
 };
-
-FOVEA_FN float scale_at(const ScaleView& scale, int64_t page, int64_t slot, int32_t kv_head) {
-  return scale.data[page * scale.page_stride + slot * scale.token_stride + kv_head * scale.head_stride];
-}
 
 /// The scale of a head whose columns all have the same; 1 where it is per column.
 FOVEA_FN float head_scale(const ScaleView& scale, int32_t kv_head) {
@@ -51,35 +52,36 @@ FOVEA_FN float head_scale(const ScaleView& scale, int32_t kv_head) {
 }
 
 /// `columns` of the tile, all of them visible by range (by_index: to be looked at).
-FOVEA_FN void fill_live(const ItemColumns& item, Span columns, ColumnTable& table) {
-  const KvView& kv = item.kv;
+FOVEA_FN void fill_live(const SetColumns& set, Span columns, TileColumns& tile) {
+  const KvView& kv = set.kv;
+  ColumnTable& table = tile.table;
   const bool has_table = kv.table != nullptr;
   const int32_t page_size = has_table ? kv.page_size : 1;
-  int64_t entry = item.group.table_begin + columns.begin / page_size;
+  int64_t entry = set.group.table_begin + columns.begin / page_size;
   int32_t slot = columns.begin % page_size;
   int64_t page = 0;
   bool new_page = true;
-  const SpanPair some_see = positions_some_see(item.range, item.bounds.q.lo, item.bounds.q.hi);
+  const SpanPair some_see = positions_some_see(set.range, set.bounds.q.lo, set.bounds.q.hi);
   for (int32_t column = columns.begin; column < columns.end; ++column) {
     if (new_page) {
       page = has_table ? kv.table[entry] : entry;
     }
     const int32_t c = column - table.first_column;
     const int64_t place = kv.by_index ? page * page_size + slot : column;
-    const int64_t position = item.group.kv_pos + place * item.group.kv_pos_stride;
+    const int64_t position = set.group.kv_pos + place * set.group.kv_pos_stride;
     table.kv_pos[c] = static_cast<int32_t>(position);
     const bool seen =
-        !kv.by_index || (position < item.bounds.kv_len_max && ((position >= some_see.first.begin && position < some_see.first.end) ||
-                                                               (position >= some_see.second.begin && position < some_see.second.end)));
+        !kv.by_index || (position < set.bounds.kv_len_max && ((position >= some_see.first.begin && position < some_see.first.end) ||
+                                                              (position >= some_see.second.begin && position < some_see.second.end)));
     if (seen) {
       table.live[c] = -1;
-      table.k_rows[c] = item.cache.k + page * item.cache.k_page_bytes + slot * item.cache.k_token_bytes;
-      table.v_rows[c] = item.cache.v + page * item.cache.v_page_bytes + slot * item.cache.v_token_bytes;
+      tile.k[c] = set.cache.k + page * set.cache.k_page_bytes + slot * set.cache.k_token_bytes;
+      tile.v[c] = set.cache.v + page * set.cache.v_page_bytes + slot * set.cache.v_token_bytes;
       if (kv.k.scale.per_token) {
-        table.k_scale[c] = scale_at(kv.k.scale, page, slot, item.kv_head);
+        tile.k_scale[c] = kv.k.scale.data + page * kv.k.scale.page_stride + slot * kv.k.scale.token_stride;
       }
       if (kv.v.scale.per_token) {
-        table.v_scale[c] = scale_at(kv.v.scale, page, slot, item.kv_head);
+        tile.v_scale[c] = kv.v.scale.data + page * kv.v.scale.page_stride + slot * kv.v.scale.token_stride;
       }
       table.live_begin = min_(table.live_begin, c);
       table.live_end = c + 1;
@@ -92,27 +94,69 @@ FOVEA_FN void fill_live(const ItemColumns& item, Span columns, ColumnTable& tabl
   }
 }
 
-/// Fills `table` for kv tile `tile`. False: no row sees any of it.
-FOVEA_FN bool fill_columns(const ItemColumns& item, int32_t tile, ColumnTable& table) {
-  const int32_t first = tile * item.tile_kv;
-  const Span whole{first, first + item.tile_kv};
+/// Chunks of a row's bytes in the order of memory: token by token where the heads of a token are adjacent, else head by head.
+FOVEA_FN void list_chunks(const SetColumns& set, const char* const* rows, int64_t head_bytes, int64_t row_bytes, const void** chunks) {
+  const bool adjacent = head_bytes == row_bytes;
+  for (int32_t h = 0; h < set.num_heads; ++h) {
+    for (int32_t c = 0; c < set.tile_kv; ++c) {
+      const char* row = rows[c] != nullptr ? rows[c] + h * head_bytes : static_cast<const char*>(set.zeros);
+      chunks[adjacent ? c * set.num_heads + h : h * set.tile_kv + c] = row;
+    }
+  }
+}
+
+/// Fills `tile` for kv tile number `index`. False: no row sees any of it.
+FOVEA_FN bool fill_tile(const SetColumns& set, int32_t index, TileColumns& tile) {
+  const int32_t first = index * set.tile_kv;
+  const Span whole{first, first + set.tile_kv};
+  ColumnTable& table = tile.table;
   table.first_column = first;
-  table.live_begin = item.tile_kv;
+  table.live_begin = set.tile_kv;
   table.live_end = 0;
-  table.full = item.tiles.full.contains(whole);
+  table.full = set.tiles.full.contains(whole);
   if (!table.full) {
-    for (int32_t c = 0; c < item.tile_kv; ++c) {
-      table.k_rows[c] = item.zeros;
-      table.v_rows[c] = item.zeros;
+    for (int32_t c = 0; c < set.tile_kv; ++c) {
+      tile.k[c] = nullptr;
+      tile.v[c] = nullptr;
       table.k_scale[c] = 1.0f;
       table.v_scale[c] = 1.0f;
       table.kv_pos[c] = 0;
       table.live[c] = 0;
     }
   }
-  fill_live(item, clipped(item.tiles.columns.first, whole.begin, whole.end), table);
-  fill_live(item, clipped(item.tiles.columns.second, whole.begin, whole.end), table);
-  return table.live_end > table.live_begin;
+  fill_live(set, clipped(set.tiles.columns.first, whole.begin, whole.end), tile);
+  fill_live(set, clipped(set.tiles.columns.second, whole.begin, whole.end), tile);
+  if (table.live_end <= table.live_begin) {
+    return false;
+  }
+  if (set.asks_ahead) {
+    list_chunks(set, tile.k, set.cache.k_head_bytes, set.k_row_bytes, tile.k_chunks);
+    list_chunks(set, tile.v, set.cache.v_head_bytes, set.v_row_bytes, tile.v_chunks);
+  }
+  return true;
+}
+
+/// The table of kv head first_head + `head`.
+FOVEA_FN void select_head(const SetColumns& set, int32_t head, TileColumns& tile) {
+  ColumnTable& table = tile.table;
+  const char* zeros = static_cast<const char*>(set.zeros);
+  const int64_t k_offset = head * set.cache.k_head_bytes;
+  const int64_t v_offset = head * set.cache.v_head_bytes;
+  for (int32_t c = 0; c < set.tile_kv; ++c) {
+    table.k_rows[c] = tile.k[c] != nullptr ? tile.k[c] + k_offset : zeros;
+    table.v_rows[c] = tile.v[c] != nullptr ? tile.v[c] + v_offset : zeros;
+  }
+  const int64_t kv_head = set.first_head + head;
+  if (set.kv.k.scale.per_token) {
+    for (int32_t c = table.live_begin; c < table.live_end; ++c) {
+      table.k_scale[c] = table.live[c] != 0 ? tile.k_scale[c][kv_head * set.kv.k.scale.head_stride] : 1.0f;
+    }
+  }
+  if (set.kv.v.scale.per_token) {
+    for (int32_t c = table.live_begin; c < table.live_end; ++c) {
+      table.v_scale[c] = table.live[c] != 0 ? tile.v_scale[c][kv_head * set.kv.v.scale.head_stride] : 1.0f;
+    }
+  }
 }
 
 /// V rows that no row gives weight are not read: they may hold anything, and 0 * NaN is NaN.

@@ -1,4 +1,5 @@
-// attention_simd: one work item, whole. Compiled once per instruction set, for all variants: only the hooks behind VariantCode know them.
+// attention_simd: a set of work items, whole. Compiled once per instruction set, for all variants: only the hooks behind VariantCode know
+// them.
 //   columns (addresses of a kv tile) -> scores (q . k) -> logits (hooks) -> weights (online softmax) -> o += weights . v -> store
 #include "backends/cpu/kernels/attention_simd/kernel.h"
 
@@ -14,25 +15,56 @@
 namespace fovea::cpu::FOVEA_CPU_ISA {
 namespace {
 
-/// An item on its way.
+/// The items on their way.
+struct ItemSet {
+  const KernelParams& params;
+  const VariantCode& variant;
+  const SetColumns& columns;
+  Scratch& scratch;
+  const WorkItem* items;
+  int32_t num_items, num_rows;  // rows of each
+  bool direct;                  // few rows: no panels
+};
+
+/// One of them: its part of the scratch.
 struct Item {
   const KernelParams& params;
   const VariantCode& variant;
-  const ItemColumns& columns;
-  Scratch& scratch;
+  const SetColumns& columns;
+  const Scratch& scratch;
+  const WorkItem& work;
+  float* q;        // [num_rows, padded head_dim_qk]
+  float* o;        // [num_rows, padded head_dim_vo]
+  float* row_max;  // [num_rows]
+  float* row_sum;  // [num_rows]
+  ItemRow* rows;   // [num_rows]
   int32_t num_rows;
-  bool direct;  // few rows: no panels
+  bool direct;
 };
 
-void compute_scores(const Item& item, const ColumnTable& table) {
+Item item_of(const ItemSet& set, int32_t i) {
+  const int64_t first = static_cast<int64_t>(i) * set.num_rows;
+  return {.params = set.params,
+          .variant = set.variant,
+          .columns = set.columns,
+          .scratch = set.scratch,
+          .work = set.items[i],
+          .q = set.scratch.q + first * padded(set.params.head_dim_qk),
+          .o = set.scratch.o + first * padded(set.params.head_dim_vo),
+          .row_max = set.scratch.row_max + first,
+          .row_sum = set.scratch.row_sum + first,
+          .rows = set.scratch.rows + first,
+          .num_rows = set.num_rows,
+          .direct = set.direct};
+}
+
+void compute_scores(const Item& item, const ColumnTable& table, AskAhead ahead) {
   const Scratch& scratch = item.scratch;
   const int32_t head_dim = item.params.head_dim_qk;
   const int32_t tile_kv = item.columns.tile_kv;
   const DType dtype = item.columns.kv.k.dtype;
   if (item.direct) {
-    const PrefetchRows ahead{.rows = table.v_rows,
-                             .row_bytes = static_cast<int32_t>(item.params.head_dim_vo * bytes_per_element(item.columns.kv.v.dtype))};
-    const DotArgs args{.q = scratch.q,
+    const DotArgs args{.q = item.q,
                        .q_stride = padded(head_dim),
                        .rows = item.num_rows,
                        .k_rows = table.k_rows,
@@ -40,12 +72,12 @@ void compute_scores(const Item& item, const ColumnTable& table) {
                        .head_dim = head_dim,
                        .scores = scratch.scores,
                        .score_stride = tile_kv,
-                       .prefetch = ahead};
+                       .ahead = ahead};
     with_dtype(dtype, [&]<DType D>() { dot_rows<D>(args); });
     return;
   }
   with_dtype(dtype, [&]<DType D>() { pack_k<D>(table.k_rows, tile_kv, head_dim, scratch.k_panels); });
-  panel_product({.a = scratch.q,
+  panel_product({.a = item.q,
                  .a_stride = padded(head_dim),
                  .panel = scratch.k_panels,
                  .depth = head_dim,
@@ -55,17 +87,12 @@ void compute_scores(const Item& item, const ColumnTable& table) {
                 item.num_rows, tile_kv / kPanel);
 }
 
-void accumulate_values(const Item& item, const ColumnTable& table, const ColumnTable* next) {
+void accumulate_values(const Item& item, const ColumnTable& table, AskAhead ahead) {
   const Scratch& scratch = item.scratch;
   const int32_t head_dim = item.params.head_dim_vo;
   const int32_t tile_kv = item.columns.tile_kv;
   const DType dtype = item.columns.kv.v.dtype;
   if (item.direct) {
-    PrefetchRows ahead;
-    if (next != nullptr) {
-      ahead = {.rows = next->k_rows,
-               .row_bytes = static_cast<int32_t>(item.params.head_dim_qk * bytes_per_element(item.columns.kv.k.dtype))};
-    }
     const AccumulateArgs args{.weights = scratch.scores,
                               .weight_stride = tile_kv,
                               .rows = item.num_rows,
@@ -73,9 +100,9 @@ void accumulate_values(const Item& item, const ColumnTable& table, const ColumnT
                               .column_begin = table.live_begin,
                               .column_end = table.live_end,
                               .head_dim = head_dim,
-                              .o = scratch.o,
+                              .o = item.o,
                               .o_stride = padded(head_dim),
-                              .prefetch = ahead};
+                              .ahead = ahead};
     with_dtype(dtype, [&]<DType D>() { accumulate_rows<D>(args); });
     return;
   }
@@ -84,22 +111,28 @@ void accumulate_values(const Item& item, const ColumnTable& table, const ColumnT
                  .a_stride = tile_kv,
                  .panel = scratch.v_panels,
                  .depth = tile_kv,
-                 .c = scratch.o,
+                 .c = item.o,
                  .c_stride = padded(head_dim),
                  .adds = true},
                 item.num_rows, padded(head_dim) / kPanel);
 }
 
-void compute_tile(const Item& item, ColumnTable& table, const ColumnTable* next) {
-  compute_scores(item, table);
+/// One tile for one item. `place`: the item's place in its set, and so its share of what to ask memory for.
+void compute_tile(const Item& item, ColumnTable& table, const TileColumns* next, int32_t place) {
+  AskAhead k_ahead, v_ahead;
+  if (next != nullptr && item.columns.asks_ahead) {
+    k_ahead.chunks = next->k_chunks + place * item.columns.tile_kv;
+    v_ahead.chunks = next->v_chunks + place * item.columns.tile_kv;
+  }
+  compute_scores(item, table, k_ahead);
   const KvView& kv = item.columns.kv;
   const ScoreTile tile{.scores = item.scratch.scores,
                        .stride = item.columns.tile_kv,
                        .num_rows = item.num_rows,
                        .num_columns = item.columns.tile_kv,
-                       .rows = item.scratch.rows,
+                       .rows = item.rows,
                        .columns = &table,
-                       .scale = item.params.sm_scale * head_scale(kv.k.scale, item.columns.kv_head),
+                       .scale = item.params.sm_scale * head_scale(kv.k.scale, item.work.kv_head),
                        .k_scale_per_column = kv.k.scale.per_token != 0,
                        .by_index = kv.by_index != 0};
   const bool only_scales = item.variant.scale_only && table.full && !tile.k_scale_per_column;
@@ -107,9 +140,8 @@ void compute_tile(const Item& item, ColumnTable& table, const ColumnTable* next)
     item.variant.make_logits(tile, item.params.mask, item.params.variant_params);
   }
   if (item.variant.use_softmax) {
-    const RunningRows running{
-        .row_max = item.scratch.row_max, .row_sum = item.scratch.row_sum, .o = item.scratch.o, .o_stride = padded(item.params.head_dim_vo)};
-    softmax_tile(tile, only_scales ? tile.scale * math::kLog2e : 1.0f, running);
+    const RunningRows running{.row_max = item.row_max, .row_sum = item.row_sum, .o = item.o, .o_stride = padded(item.params.head_dim_vo)};
+    softmax_tile(tile, only_scales ? tile.scale : 1.0f, running);
   }
   if (!table.full) {
     drop_unweighted_columns(tile, item.columns.zeros, table);
@@ -117,42 +149,55 @@ void compute_tile(const Item& item, ColumnTable& table, const ColumnTable* next)
   if (kv.v.scale.per_token) {
     scale_weights(tile);
   }
-  accumulate_values(item, table, next);
+  accumulate_values(item, table, v_ahead);
 }
 
-/// All tiles, with the next tile's addresses known while one is computed, so that its rows can be asked for.
-void compute_tiles(const Item& item) {
-  const VisibleTiles& tiles = item.columns.tiles.tiles;
+/// One tile for every item that has it.
+void compute_tile_of_set(const ItemSet& set, TileColumns& tile, const TileColumns* next) {
+  const int32_t first_column = tile.table.first_column;
+  for (int32_t i = 0; i < set.num_items; ++i) {
+    const WorkItem& work = set.items[i];
+    if (first_column + set.columns.tile_kv > work.col_begin && first_column < work.col_end) {
+      select_head(set.columns, work.kv_head - set.columns.first_head, tile);
+      compute_tile(item_of(set, i), tile.table, next, work.kv_head - set.columns.first_head);
+    }
+  }
+}
+
+/// All tiles, with the next tile's addresses known while one is computed, so that its memory can be asked for.
+void compute_tiles(const ItemSet& set) {
+  const VisibleTiles& tiles = set.columns.tiles.tiles;
   const int32_t count = tiles.count();
-  ColumnTable* current = nullptr;
+  TileColumns* current = nullptr;
   int32_t used = 0;
   for (int32_t n = 0; n < count; ++n) {
-    ColumnTable& table = item.scratch.columns[used];
-    if (!fill_columns(item.columns, tiles.tile(n), table)) {
+    TileColumns& tile = set.scratch.tiles[used];
+    if (!fill_tile(set.columns, tiles.tile(n), tile)) {
       continue;
     }
     if (current != nullptr) {
-      compute_tile(item, *current, &table);
+      compute_tile_of_set(set, *current, &tile);
     }
-    current = &table;
+    current = &tile;
     used ^= 1;
   }
   if (current != nullptr) {
-    compute_tile(item, *current, nullptr);
+    compute_tile_of_set(set, *current, nullptr);
   }
 }
 
-void store_rows(const Item& item, const WorkItem& work) {
+void store_rows(const Item& item) {
   const KernelParams& params = item.params;
+  const WorkItem& work = item.work;
   const int32_t stride = padded(params.head_dim_vo);
-  const float v_scale = head_scale(item.columns.kv.v.scale, item.columns.kv_head);
+  const float v_scale = head_scale(item.columns.kv.v.scale, work.kv_head);
   for (int32_t r = 0; r < item.num_rows; ++r) {
-    const ItemRow& row = item.scratch.rows[r];
-    RowState state{.o = item.scratch.o + static_cast<int64_t>(r) * stride, .lse2 = 0.0f};
+    const ItemRow& row = item.rows[r];
+    RowState state{.o = item.o + static_cast<int64_t>(r) * stride, .lse2 = 0.0f};
     if (item.variant.use_softmax) {
-      const float sum = item.scratch.row_sum[r];
+      const float sum = item.row_sum[r];
       const bool empty = sum == 0.0f;  // NaN is not: it has to come out
-      state.lse2 = empty ? -math::infinity<float>() : (sum > 0.0f ? item.scratch.row_max[r] + math::log2(sum) : sum);
+      state.lse2 = empty ? -math::infinity<float>() : (sum > 0.0f ? item.row_max[r] * math::kLog2e + math::log2(sum) : sum);
       scale_row(state.o, params.head_dim_vo, empty ? 0.0f : v_scale / sum);
     } else {
       scale_row(state.o, params.head_dim_vo, v_scale);
@@ -167,41 +212,62 @@ void store_rows(const Item& item, const WorkItem& work) {
   }
 }
 
-void attend(const KernelParams& params, const VariantCode& variant, const WorkItem& work, Scratch& scratch) {
-  const KernelConfig& config = params.configs[work.config];
-  const RowGroup& group = params.plan.groups[work.row_group];
-  const int32_t num_rows = work.row_end - work.row_begin;
-  const RowBounds bounds =
-      make_rows(params, {.group = group, .kv_head = work.kv_head, .row_begin = work.row_begin, .row_end = work.row_end}, scratch.rows);
-  const KvView& kv = params.kv[group.format];
-  const ItemColumns columns{.group = group,
-                            .kv = kv,
-                            .cache = head_cache(kv, work.kv_head),
-                            .tiles = item_tiles(params, work, group, bounds, config.tile_kv),
-                            .bounds = bounds,
-                            .range = params.range,
-                            .kv_head = work.kv_head,
-                            .tile_kv = config.tile_kv,
-                            .zeros = scratch.zeros};
-  const Item item{.params = params,
-                  .variant = variant,
-                  .columns = columns,
-                  .scratch = scratch,
-                  .num_rows = num_rows,
-                  .direct = config.tile_q <= kMaxDirectRows};
-  const int32_t o_stride = padded(params.head_dim_vo);
-  for (int32_t r = 0; r < num_rows; ++r) {
+/// Rows, queries and empty states of every item; what the rows see between them is the same for all heads.
+RowBounds start_items(const KernelParams& params, const WorkItem* items, int32_t num_items, Scratch& scratch) {
+  const int32_t num_rows = items[0].row_end - items[0].row_begin;
+  const RowGroup& group = params.plan.groups[items[0].row_group];
+  RowBounds bounds{};
+  for (int32_t i = 0; i < num_items; ++i) {
+    ItemRow* rows = scratch.rows + static_cast<int64_t>(i) * num_rows;
+    bounds = make_rows(params, {.group = group, .kv_head = items[i].kv_head, .row_begin = items[i].row_begin, .row_end = items[i].row_end},
+                       rows);
+  }
+  const int32_t all_rows = num_items * num_rows;
+  with_dtype(params.q.dtype, [&]<DType D>() { load_queries<D>(params, scratch.rows, all_rows, scratch.q); });
+  for (int32_t r = 0; r < all_rows; ++r) {
     scratch.row_max[r] = -math::infinity<float>();
     scratch.row_sum[r] = 0.0f;
   }
-  for (int64_t d = 0; d < static_cast<int64_t>(num_rows) * o_stride; d += kLanes) {
+  for (int64_t d = 0; d < static_cast<int64_t>(all_rows) * padded(params.head_dim_vo); d += kLanes) {
     store(scratch.o + d, zero());
   }
-  if (columns.tiles.tiles.count() > 0) {
-    with_dtype(params.q.dtype, [&]<DType D>() { load_queries<D>(params, scratch.rows, num_rows, scratch.q); });
-    compute_tiles(item);
+  return bounds;
+}
+
+void attend(const KernelParams& params, const VariantCode& variant, const WorkItem* items, int32_t num_items, Scratch& scratch) {
+  const KernelConfig& config = params.configs[items[0].config];
+  const RowGroup& group = params.plan.groups[items[0].row_group];
+  const KvView& kv = params.kv[group.format];
+  const RowBounds bounds = start_items(params, items, num_items, scratch);
+  Span all{items[0].col_begin, items[0].col_end};
+  for (int32_t i = 1; i < num_items; ++i) {
+    all = {min_(all.begin, items[i].col_begin), max_(all.end, items[i].col_end)};
   }
-  store_rows(item, work);
+  const SetColumns columns{.group = group,
+                           .kv = kv,
+                           .cache = head_cache(kv, items[0].kv_head),
+                           .tiles = item_tiles(params, all, group, bounds, config.tile_kv),
+                           .bounds = bounds,
+                           .range = params.range,
+                           .first_head = items[0].kv_head,
+                           .num_heads = items[num_items - 1].kv_head - items[0].kv_head + 1,
+                           .tile_kv = config.tile_kv,
+                           .k_row_bytes = params.head_dim_qk * bytes_per_element(kv.k.dtype),
+                           .v_row_bytes = params.head_dim_vo * bytes_per_element(kv.v.dtype),
+                           .asks_ahead = config.tile_q <= kMaxDirectRows,
+                           .zeros = scratch.zeros};
+  const ItemSet set{.params = params,
+                    .variant = variant,
+                    .columns = columns,
+                    .scratch = scratch,
+                    .items = items,
+                    .num_items = num_items,
+                    .num_rows = items[0].row_end - items[0].row_begin,
+                    .direct = config.tile_q <= kMaxDirectRows};
+  compute_tiles(set);
+  for (int32_t i = 0; i < num_items; ++i) {
+    store_rows(item_of(set, i));
+  }
 }
 
 }  // namespace

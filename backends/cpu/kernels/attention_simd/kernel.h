@@ -14,18 +14,35 @@ inline constexpr int32_t kRowPadding = 32;
 /// Configurations with at most this many rows compute scores as direct dot products; the others pack tiles into panels.
 inline constexpr int32_t kMaxDirectRows = 32;
 
+/// Items that one thread computes side by side: heads of one row group. Where the heads of a token lie side by side too, memory is then
+/// read in order instead of in pieces of a head.
+inline constexpr int32_t kMaxSetItems = 8;
+inline constexpr int32_t kMaxSetRows = 128;
+static_assert(kMaxSetRows >= kMaxTileQ);
+
+/// A kv tile as addresses, for the first head of a set; null: a column that no row may see.
+struct TileColumns {
+  const char** k;         // [tile_kv]
+  const char** v;         // [tile_kv]
+  const float** k_scale;  // [tile_kv]; where scales differ from column to column
+  const float** v_scale;  // [tile_kv]
+  const void** k_chunks;  // [kMaxSetItems * tile_kv] what to ask memory for before this tile, in the order in which memory has it
+  const void** v_chunks;
+  ColumnTable table;  // of the head in work
+};
+
 /// One thread's memory, sized by load() for the largest configuration.
 struct Scratch {
-  float* q;                // [tile_q, padded head_dim_qk]
-  float* o;                // [tile_q, padded head_dim_vo]: the running sum, then the output
-  float* scores;           // [tile_q, tile_kv]
-  float* k_panels;         // [tile_kv * head_dim_qk]
-  float* v_panels;         // [tile_kv * padded head_dim_vo]
-  float* row_max;          // [tile_q], base 2
-  float* row_sum;          // [tile_q]
-  ItemRow* rows;           // [tile_q]
-  ColumnTable columns[2];  // this tile and the next
-  const void* zeros;       // a row of any dtype
+  float* q;              // [kMaxSetRows, padded head_dim_qk]
+  float* o;              // [kMaxSetRows, padded head_dim_vo]: the running sum, then the output
+  float* scores;         // [tile_q, tile_kv]
+  float* k_panels;       // [tile_kv * head_dim_qk]
+  float* v_panels;       // [tile_kv * padded head_dim_vo]
+  float* row_max;        // [kMaxSetRows]
+  float* row_sum;        // [kMaxSetRows]
+  ItemRow* rows;         // [kMaxSetRows]
+  TileColumns tiles[2];  // this tile and the next
+  const void* zeros;     // a row of any dtype
 };
 
 struct NamedVariant {
@@ -49,7 +66,8 @@ struct StatesView {
 /// The code of one instruction set.
 struct IsaCode {
   const char* name;
-  void (*attend)(const KernelParams& params, const VariantCode& variant, const WorkItem& item, Scratch& scratch);
+  /// Items of a set have the same row group, rows and configuration, and ascending kv heads; together at most kMaxSetRows rows.
+  void (*attend)(const KernelParams& params, const VariantCode& variant, const WorkItem* items, int32_t num_items, Scratch& scratch);
   void (*merge_partials)(const KernelParams& params, const VariantCode& variant, const MergeItem& item, Scratch& scratch);
   /// Rows [begin, end) of the composed rows' (row, query head) pairs.
   void (*compose_levels)(const KernelParams& params, const VariantCode& variant, int64_t begin, int64_t end, Scratch& scratch);

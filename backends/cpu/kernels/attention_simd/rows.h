@@ -79,7 +79,7 @@ FOVEA_FN void load_queries(const KernelParams& params, const ItemRow* rows, int3
   }
 }
 
-/// The tiles an item computes: those that some of its rows may see, inside its own columns.
+/// The tiles a set of items computes: those that some of its rows may see, inside the items' columns.
 struct ItemTiles {
   SpanPair columns;
   SpanPair full;  // columns that every row sees
@@ -91,15 +91,14 @@ FOVEA_FN Span clipped(Span span, int32_t begin, int32_t end) {
   return inside.empty() ? Span{} : inside;
 }
 
-FOVEA_FN ItemTiles item_tiles(const KernelParams& params, const WorkItem& item, const RowGroup& group, const RowBounds& bounds,
-                              int32_t tile_kv) {
+FOVEA_FN ItemTiles item_tiles(const KernelParams& params, Span item, const RowGroup& group, const RowBounds& bounds, int32_t tile_kv) {
   const bool by_index = params.kv[group.format].by_index != 0;
-  const int32_t end = min_(item.col_end, bounds.col_end_max);
+  const int32_t end = min_(item.end, bounds.col_end_max);
   const SpanPair visible = visible_columns(group, params.range, bounds.q, by_index);
   const SpanPair full = full_columns(group, params.range, bounds.q, by_index);
   ItemTiles tiles;
-  tiles.columns = joined(clipped(visible.first, item.col_begin, end), clipped(visible.second, item.col_begin, end));
-  tiles.full = joined(clipped(full.first, item.col_begin, bounds.col_end_min), clipped(full.second, item.col_begin, bounds.col_end_min));
+  tiles.columns = joined(clipped(visible.first, item.begin, end), clipped(visible.second, item.begin, end));
+  tiles.full = joined(clipped(full.first, item.begin, bounds.col_end_min), clipped(full.second, item.begin, bounds.col_end_min));
   tiles.tiles = visible_tiles(tiles.columns, tile_kv);
   return tiles;
 }

@@ -77,7 +77,7 @@ void merge_state_rows(const StatesView& states, int64_t begin, int64_t end, floa
       if (lse == -math::infinity<float>()) {
         continue;  // an empty state weighs nothing, whatever its o
       }
-      const Vec weight = exp2(broadcast((lse - top) * math::kLog2e));
+      const Vec weight = exp(broadcast(lse - top));
       total += first_lane(weight);
       with_dtype(in.o.dtype, [&]<DType D>() {
         const char* row = static_cast<const char*>(in.o.data) + (token * in.o.token_stride + head * in.o.head_stride) * kBytes<D>;
