@@ -137,7 +137,7 @@ FOVEA_FN void from_double(DType dtype, void* data, int64_t index, double x) {
   from_float(dtype, data, index, dtype == DType::f32 ? static_cast<float>(x) : round_to_odd(x));
 }
 
-/// Largest finite value: what quantisation scales the largest element of a token to.
+/// Largest finite value.
 FOVEA_FN constexpr float max_finite(DType dtype) {
   switch (dtype) {
     case DType::f16:
@@ -149,6 +149,12 @@ FOVEA_FN constexpr float max_finite(DType dtype) {
     default:
       return 3.3895313892515355e38f;  // bf16's, which f32 holds too
   }
+}
+
+/// KvQuant::token: the scale a token's row is divided by when it is stored. The row's largest element becomes the dtype's largest number,
+/// where the dtype has 8 bits; wider types hold any row as it is.
+FOVEA_FN constexpr float scale_of_token(DType dtype, float largest_magnitude) {
+  return row_of(dtype).bits == 8 && largest_magnitude > 0.0f ? largest_magnitude / max_finite(dtype) : 1.0f;
 }
 
 }  // namespace fovea

@@ -31,7 +31,7 @@ Place place_by_request(const AppendParams& p, int32_t request, int32_t token, in
   return {p.table[begin + column / f.page_size], column % f.page_size};
 }
 
-/// The scale a token's row is divided by; written for KvQuant::token, where its largest element becomes the largest the dtype holds.
+/// The scale a token's row is divided by; written for KvQuant::token.
 float scale_for(KvQuant quant, const CacheView& cache, const QView& in, int64_t in_row, int32_t head_dim, Place at, int32_t head) {
   const ScaleView& scale = cache.scale;
   if (quant == KvQuant::none) {
@@ -46,7 +46,7 @@ float scale_for(KvQuant quant, const CacheView& cache, const QView& in, int64_t 
     for (int32_t i = 0; i < head_dim; ++i) {
       largest = std::max(largest, std::fabs(to_float(in.dtype, in.data, in_row + i)));
     }
-    stored = largest > 0 ? largest / max_finite(cache.dtype) : 1.0f;
+    stored = scale_of_token(cache.dtype, largest);
   }
   return stored;
 }

@@ -68,10 +68,7 @@ void write_row(const Row& row, float scale) {
   }
 }
 
-float largest_finite(DType dtype) { return dtype == DType::e5m2 ? 57344.0f : 448.0f; }
-
-/// The number stored values are divided by. With a scale per token it is chosen here, so that the row's largest magnitude is the dtype's,
-/// and written beside the row.
+/// The number stored values are divided by. With a scale per token it is chosen here and written beside the row.
 float scale_of(const AppendParams& params, const ScaleView& scale, const Row& row, Place place, std::int32_t kv_head) {
   if (params.quant == KvQuant::none) {
     return 1.0f;
@@ -83,8 +80,7 @@ float scale_of(const AppendParams& params, const ScaleView& scale, const Row& ro
   if (params.quant != KvQuant::token) {
     return scale.data[index];
   }
-  const float largest = largest_magnitude(row);
-  const float chosen = largest > 0.0f ? largest / largest_finite(row.to) : 1.0f;
+  const float chosen = scale_of_token(row.to, largest_magnitude(row));
   const_cast<float*>(scale.data)[index] = chosen;  // an output of the call: see AppendArgs
   return chosen;
 }
