@@ -1,8 +1,4 @@
-// libFuzzer target: any bytes, as an attention problem through the public API. The cpu and the reference backend must agree, or refuse with
-// the same code and write nothing; page ids that check_pages accepts must never lead outside the cache (the address sanitizer watches).
-//
-//   make fuzz                                   runs it
-//   build/asan/tests/fuzz/fovea_fuzz FILE       replays one input; prints the problem when it fails
+// Attention: page ids that check_pages accepts must never lead outside the cache (the address sanitizer watches).
 #include <algorithm>
 #include <cmath>
 #include <cstdio>
@@ -11,14 +7,12 @@
 #include <optional>
 
 #include "tests/fuzz/problem.h"
+#include "tests/fuzz/targets.h"
 
 namespace fovea::fuzz {
 namespace {
 
-[[noreturn]] void fail(const Problem& problem, const std::string& what) {
-  std::fprintf(stderr, "%s\n%s\n", what.c_str(), problem.text().c_str());
-  std::abort();
-}
+[[noreturn]] void fail_on(const Problem& problem, const std::string& what) { fail(what + "\n" + problem.text()); }
 
 /// One backend's answer: outputs, or the code it refused with and where.
 struct Answer {
@@ -71,10 +65,10 @@ Answer answer_of(const Engine& engine, Problem& problem) {
     answer.refusal = error.code();
     answer.text = error.what();
     if (error.code() == ErrorCode::internal) {
-      fail(problem, answer.text);
+      fail_on(problem, answer.text);
     }
     if (!untouched(answer.outputs.o) || !untouched(answer.outputs.lse)) {
-      fail(problem, std::string("refused, but wrote: ") + error.what());
+      fail_on(problem, std::string("refused, but wrote: ") + error.what());
     }
   }
   return answer;
@@ -89,16 +83,18 @@ void compare(const Problem& problem, const char* name, const TensorView& given, 
     const double b = number_at(expected, i);
     const bool same = a == b || (std::isnan(a) && std::isnan(b)) || std::fabs(a - b) <= tolerance(b);
     if (!same) {
-      fail(problem, std::string(name) + "[" + std::to_string(i) + "] = " + std::to_string(a) + ", the reference has " + std::to_string(b));
+      fail_on(problem,
+              std::string(name) + "[" + std::to_string(i) + "] = " + std::to_string(a) + ", the reference has " + std::to_string(b));
     }
   }
 }
 
-void check_problem(Problem problem) {
-  static const Engine cpu({.backend = "cpu", .num_threads = 2});
-  static const Engine reference({.backend = "reference"});
-  const Answer given = answer_of(cpu, problem);
-  const Answer expected = answer_of(reference, problem);
+}  // namespace
+
+void check_attention(Bytes& bytes) {
+  Problem problem = make_problem(bytes);
+  const Answer given = answer_of(engines().cpu, problem);
+  const Answer expected = answer_of(engines().reference, problem);
   static Reach reach;
   ++reach.inputs;
   ++(expected.refusal ? reach.refusals[expected.step] : reach.runs);
@@ -106,8 +102,8 @@ void check_problem(Problem problem) {
   const bool may_differ = given.refusal == ErrorCode::unsupported || expected.refusal == ErrorCode::unsupported ||
                           (problem.options.policy == Policy::fixed_split && std::string(given.step) == "prepare");
   if (given.refusal != expected.refusal && !may_differ) {
-    fail(problem, "cpu, " + std::string(given.step) + ": " + (given.refusal ? given.text : "accepts") + "\nreference, " + expected.step +
-                      ": " + (expected.refusal ? expected.text : "accepts"));
+    fail_on(problem, "cpu, " + std::string(given.step) + ": " + (given.refusal ? given.text : "accepts") + "\nreference, " + expected.step +
+                         ": " + (expected.refusal ? expected.text : "accepts"));
   }
   if (!given.refusal && !expected.refusal) {
     compare(problem, "o", given.outputs.o, expected.outputs.o);
@@ -115,11 +111,4 @@ void check_problem(Problem problem) {
   }
 }
 
-}  // namespace
 }  // namespace fovea::fuzz
-
-extern "C" int LLVMFuzzerTestOneInput(const unsigned char* bytes, std::size_t count) {
-  fovea::fuzz::Bytes input({bytes, count});
-  fovea::fuzz::check_problem(fovea::fuzz::make_problem(input));
-  return 0;
-}

@@ -1,81 +1,10 @@
 #include "tests/fuzz/problem.h"
 
 #include <algorithm>
-#include <cmath>
 #include <cstring>
 
 namespace fovea::fuzz {
 namespace {
-
-/// Bit layout of a floating-point type: sign, exponent, mantissa.
-struct FloatForm {
-  int exponent_bits, mantissa_bits;
-};
-
-FloatForm form_of(DType dtype) {
-  switch (dtype) {
-    case DType::f16:
-      return {5, 10};
-    case DType::bf16:
-      return {8, 7};
-    case DType::e4m3:
-      return {4, 3};
-    case DType::e5m2:
-      return {5, 2};
-    default:
-      return {8, 23};
-  }
-}
-
-/// Bits of (1 + mantissa / 4) * 2^exponent with a sign: exact in every type we have.
-std::uint32_t bits_of(DType dtype, bool negative, int exponent, int mantissa) {
-  const FloatForm form = form_of(dtype);
-  const int bias = (1 << (form.exponent_bits - 1)) - 1;
-  const std::uint32_t sign = negative ? 1u << (form.exponent_bits + form.mantissa_bits) : 0u;
-  return sign | static_cast<std::uint32_t>(exponent + bias) << form.mantissa_bits |
-         static_cast<std::uint32_t>(mantissa) << (form.mantissa_bits - 2);
-}
-
-/// Numbers of magnitude 1/4 to 1.75 from a generator seeded by one byte: the fuzzer's bytes are for structure.
-void fill(const TensorView& tensor, std::int64_t count, std::uint32_t seed) {
-  const int width = row_of(tensor.dtype).bits / 8;
-  std::uint32_t state = seed * 2654435761u + 1;
-  for (std::int64_t i = 0; i < count; ++i) {
-    state = state * 1664525u + 1013904223u;
-    const std::uint32_t r = state >> 24;
-    const std::uint32_t bits = bits_of(tensor.dtype, (r & 1) != 0, -static_cast<int>((r >> 1) % 3), static_cast<int>((r >> 3) & 3));
-    std::memcpy(static_cast<std::byte*>(tensor.data) + i * width, &bits, static_cast<std::size_t>(width));
-  }
-}
-
-DType float_type(Bytes& bytes, bool with_8_bit) {
-  return with_8_bit ? bytes.pick({DType::f32, DType::bf16, DType::f16, DType::e4m3, DType::e5m2})
-                    : bytes.pick({DType::f32, DType::bf16, DType::f16});
-}
-
-/// 0 and then steps of `low` .. `high`; rarely anything.
-std::vector<std::int32_t> indptr(Bytes& bytes, int count, int low, int high) {
-  std::vector<std::int32_t> values(static_cast<std::size_t>(count) + 1);
-  for (std::size_t i = 1; i < values.size(); ++i) {
-    const std::int32_t sum = values[i - 1] > (1 << 20) ? 0 : std::max(values[i - 1], 0);
-    values[i] = bytes.or_anything(sum + bytes.between(low, high));
-  }
-  return values;
-}
-
-/// Entries of a tensor whose last indptr is `end`: as many as it says, if that is not absurd, rarely one too few.
-std::int32_t entries_for(Bytes& bytes, std::int32_t end) {
-  const std::int32_t count = std::clamp(end, 0, 4096);
-  return std::max(bytes.rarely() ? count - 1 : count, 0);
-}
-
-std::vector<std::int32_t> indices(Bytes& bytes, std::int32_t count, int below) {
-  std::vector<std::int32_t> values(static_cast<std::size_t>(count));
-  for (std::int32_t& value : values) {
-    value = bytes.or_anything(bytes.below(std::max(below, 1)));
-  }
-  return values;
-}
 
 KvFormat make_format(Bytes& bytes) {
   KvFormat format;
@@ -161,44 +90,44 @@ KvTables make_tables(Bytes& bytes, Problem& p, const KvFormat& format, int num_r
       rows.back() = num_query_tokens;  // no row beyond the batch
     }
     if (bytes.below(3) == 2) {
-      tables.row_indices = p.integers(indices(bytes, entries_for(bytes, rows.back()), num_query_tokens));
+      tables.row_indices = p.memory.integers(indices(bytes, entries_for(bytes, rows.back()), num_query_tokens));
     }
-    tables.row_indptr = p.integers(rows);
+    tables.row_indptr = p.memory.integers(rows);
   }
   int num_groups = format.per_kv_head ? num_sets * std::clamp(p.spec.num_kv_heads, 0, 8) : num_sets;
   num_groups = std::clamp(bytes.rarely() ? num_groups - 1 : num_groups, 0, 64);
   if (!format.has_table) {
-    tables.page_indptr = p.integers(indptr(bytes, num_groups, 0, 30));
+    tables.page_indptr = p.memory.integers(indptr(bytes, num_groups, 0, 30));
     return tables;
   }
   const std::int32_t page_size = std::clamp(format.page_size, 1, 64);
   if (bytes.below(3) == 2) {
     const int width = bytes.between(1, 6);
     const int rows = num_groups + bytes.below(2);
-    tables.page_table = p.integers(indices(bytes, rows * width, num_pages));
+    tables.page_table = p.memory.integers(indices(bytes, rows * width, num_pages));
     tables.page_table = TensorView::contiguous(tables.page_table.data, DType::i32, {rows, width});
     if (bytes.below(2) == 1) {
-      tables.table_rows = p.integers(indices(bytes, num_groups, rows));
+      tables.table_rows = p.memory.integers(indices(bytes, num_groups, rows));
     }
     std::vector<std::int32_t> lengths(static_cast<std::size_t>(num_groups));
     for (std::int32_t& length : lengths) {
       length = bytes.or_anything(bytes.below(width * page_size + 1));
     }
-    tables.kv_len = p.integers(lengths);
+    tables.kv_len = p.memory.integers(lengths);
   } else {
     const std::vector<std::int32_t> pages = indptr(bytes, num_groups, 0, 6);
-    tables.page_indptr = p.integers(pages);
-    tables.page_indices = p.integers(indices(bytes, entries_for(bytes, pages.back()), num_pages));
+    tables.page_indptr = p.memory.integers(pages);
+    tables.page_indices = p.memory.integers(indices(bytes, entries_for(bytes, pages.back()), num_pages));
     if (bytes.below(3) != 2) {
       std::vector<std::int32_t> last(static_cast<std::size_t>(num_groups));
       for (std::int32_t& length : last) {
         length = bytes.or_anything(bytes.between(1, page_size));
       }
-      tables.last_page_len = p.integers(last);
+      tables.last_page_len = p.memory.integers(last);
     }
   }
   if (bytes.below(5) == 4) {
-    tables.kv_pos = p.integers(indices(bytes, num_groups, 100));
+    tables.kv_pos = p.memory.integers(indices(bytes, num_groups, 100));
     tables.kv_pos_stride = bytes.or_anything(bytes.between(1, 3));
   }
   return tables;
@@ -207,7 +136,7 @@ KvTables make_tables(Bytes& bytes, Problem& p, const KvFormat& format, int num_r
 Scale make_scale(Bytes& bytes, Problem& p, const TensorView& cache) {
   const auto tensor = [&](std::initializer_list<std::int64_t> shape) {
     TensorView view = TensorView::contiguous(nullptr, DType::f32, shape);
-    view.data = p.take(view.numel() * 4);
+    view.data = p.memory.take(view.numel() * 4);
     fill(view, view.numel(), bytes.byte());
     return view;
   };
@@ -240,7 +169,7 @@ KvCache make_cache(Bytes& bytes, Problem& p, const KvFormat& format, int num_pag
     } else {
       view = TensorView::contiguous(nullptr, dtype, {pages, heads, page_size, dim});
     }
-    view.data = p.take(bytes_of(dtype, view.numel()));
+    view.data = p.memory.take(bytes_of(dtype, view.numel()));
     fill(view, view.numel(), bytes.byte());
     return view;
   };
@@ -261,14 +190,14 @@ std::vector<Value> make_mask(Bytes& bytes, Problem& p, int num_requests) {
   }
   if (p.spec.variant.name.find("custom_mask") != std::string::npos) {
     const std::int64_t count = bytes.between(0, 200);
-    auto* bits = static_cast<std::uint8_t*>(p.take(count));
+    auto* bits = static_cast<std::uint8_t*>(p.memory.take(count));
     std::uint32_t state = bytes.byte();
     for (std::int64_t i = 0; i < count; ++i) {
       state = state * 1664525u + 1013904223u;
       bits[i] = static_cast<std::uint8_t>(state >> 24);
     }
     values.emplace_back("mask_bits", TensorView::contiguous(bits, DType::u8, {count}));
-    values.emplace_back("mask_indptr", p.integers(indptr(bytes, num_requests, 0, 40)));
+    values.emplace_back("mask_indptr", p.memory.integers(indptr(bytes, num_requests, 0, 40)));
   }
   return values;
 }
@@ -280,7 +209,7 @@ void make_params(Bytes& bytes, Problem& p) {
   }
   if (name.find("sink") != std::string::npos && !bytes.rarely()) {
     TensorView sink = TensorView::contiguous(nullptr, DType::f32, {std::clamp(p.spec.num_qo_heads, 1, 64)});
-    sink.data = p.take(sink.numel() * 4);
+    sink.data = p.memory.take(sink.numel() * 4);
     fill(sink, sink.numel(), bytes.byte());
     p.params.emplace_back("sink", sink);
   }
@@ -294,17 +223,6 @@ void make_params(Bytes& bytes, Problem& p) {
 
 }  // namespace
 
-void* Problem::take(std::int64_t num_bytes) {
-  memory.push_back(std::make_unique<std::byte[]>(static_cast<std::size_t>(num_bytes)));
-  return memory.back().get();
-}
-
-TensorView Problem::integers(const std::vector<std::int32_t>& values) {
-  auto* place = static_cast<std::int32_t*>(take(static_cast<std::int64_t>(values.size()) * 4));
-  std::copy(values.begin(), values.end(), place);
-  return TensorView::contiguous(place, DType::i32, {static_cast<std::int64_t>(values.size())});
-}
-
 std::string Problem::text() const {
   return spec.to_string() + "\n" + limits.to_string() + "\npolicy " + std::to_string(static_cast<int>(options.policy)) + ", workers " +
          std::to_string(options.num_workers) + ", workspace " + std::to_string(options.max_workspace_bytes);
@@ -316,7 +234,7 @@ Problem make_problem(Bytes& bytes) {
   const int num_requests = bytes.between(1, 6) % 6;
   const std::vector<std::int32_t> rows = indptr(bytes, num_requests, 0, bytes.below(4) == 3 ? 12 : 2);
   const std::int32_t num_query_tokens = std::clamp(rows.back(), 0, 64);
-  p.batch.qo_indptr = p.integers(rows);
+  p.batch.qo_indptr = p.memory.integers(rows);
   p.num_pages.reserve(p.spec.formats.size());
   for (const KvFormat& format : p.spec.formats) {
     const int num_pages = format.has_table ? bytes.between(1, 12) : 200;
@@ -329,10 +247,10 @@ Problem make_problem(Bytes& bytes) {
   }
   p.batch.kv = p.tables;
   if (bytes.below(4) == 3) {
-    p.batch.kv_len = p.integers(indices(bytes, num_requests, 100));
+    p.batch.kv_len = p.memory.integers(indices(bytes, num_requests, 100));
   }
   if (bytes.below(4) == 3) {
-    p.batch.q_pos = p.integers(indices(bytes, num_requests, 100));
+    p.batch.q_pos = p.memory.integers(indices(bytes, num_requests, 100));
   }
   const int num_masks = bytes.below(4) == 3 ? 2 : 1;
   for (int m = 0; m < num_masks; ++m) {
@@ -346,7 +264,7 @@ Problem make_problem(Bytes& bytes) {
   const int heads = std::clamp(p.spec.num_qo_heads, 1, 64);
   p.num_o_tokens = std::max(bytes.rarely() ? num_query_tokens - 1 : num_query_tokens + bytes.below(2), 0);
   p.run.q = TensorView::contiguous(nullptr, p.spec.q_dtype, {p.num_o_tokens, heads, std::clamp(p.spec.head_dim_qk, 1, 80)});
-  p.run.q.data = p.take(bytes_of(p.spec.q_dtype, p.run.q.numel()));
+  p.run.q.data = p.memory.take(bytes_of(p.spec.q_dtype, p.run.q.numel()));
   fill(p.run.q, p.run.q.numel(), bytes.byte());
   p.run.kv = p.caches;
   p.run.params = p.params;
@@ -364,28 +282,12 @@ Outputs new_outputs(Problem& p) {
   Outputs out;
   out.o = TensorView::contiguous(nullptr, p.spec.o_dtype, {p.num_o_tokens, heads, head_dim});
   const std::int64_t o_bytes = bytes_of(p.spec.o_dtype, out.o.numel());
-  out.o.data = std::memset(p.take(o_bytes), kUntouched, static_cast<std::size_t>(o_bytes));
+  out.o.data = std::memset(p.memory.take(o_bytes), kUntouched, static_cast<std::size_t>(o_bytes));
   if (p.with_lse) {
     out.lse = TensorView::contiguous(nullptr, DType::f32, {p.num_o_tokens, heads});
-    out.lse.data = std::memset(p.take(out.lse.numel() * 4), kUntouched, static_cast<std::size_t>(out.lse.numel() * 4));
+    out.lse.data = std::memset(p.memory.take(out.lse.numel() * 4), kUntouched, static_cast<std::size_t>(out.lse.numel() * 4));
   }
   return out;
-}
-
-double number_at(const TensorView& tensor, std::int64_t i) {
-  const int width = row_of(tensor.dtype).bits / 8;
-  std::uint32_t bits = 0;
-  std::memcpy(&bits, static_cast<const std::byte*>(tensor.data) + i * width, static_cast<std::size_t>(width));
-  const FloatForm form = form_of(tensor.dtype);
-  const std::uint32_t mantissa = bits & ((1u << form.mantissa_bits) - 1);
-  const int exponent = static_cast<int>(bits >> form.mantissa_bits & ((1u << form.exponent_bits) - 1));
-  const int bias = (1 << (form.exponent_bits - 1)) - 1;
-  const double sign = (bits >> (form.mantissa_bits + form.exponent_bits) & 1) != 0 ? -1.0 : 1.0;
-  if (exponent == (1 << form.exponent_bits) - 1) {
-    return mantissa != 0 ? std::nan("") : sign * HUGE_VAL;
-  }
-  const double one = exponent == 0 ? 0.0 : 1.0;
-  return sign * std::ldexp(one + std::ldexp(static_cast<double>(mantissa), -form.mantissa_bits), std::max(exponent, 1) - bias);
 }
 
 }  // namespace fovea::fuzz

@@ -1,15 +1,12 @@
-// An attention problem made of the fuzzer's bytes, sound or not. Every tensor lies in an allocation of exactly its own extent, so that the
-// address sanitizer sees any read or write outside.
+// An attention problem made of the fuzzer's bytes, sound or not.
 #pragma once
 
-#include <cstddef>
 #include <cstdint>
-#include <memory>
 #include <string>
 #include <vector>
 
 #include "fovea/fovea.h"
-#include "tests/fuzz/bytes.h"
+#include "tests/fuzz/draw.h"
 
 namespace fovea::fuzz {
 
@@ -25,14 +22,12 @@ struct Problem {
   std::int64_t num_o_tokens = 0;
 
   // What the views point into.
-  std::vector<std::unique_ptr<std::byte[]>> memory;
+  Memory memory;
   std::vector<KvTables> tables;
   std::vector<KvCache> caches;
   std::vector<std::vector<Value>> mask_values;
   std::vector<Value> params;
 
-  void* take(std::int64_t num_bytes);
-  TensorView integers(const std::vector<std::int32_t>& values);
   std::string text() const;
 };
 
@@ -45,8 +40,5 @@ struct Outputs {
   TensorView o, lse;
 };
 Outputs new_outputs(Problem& problem);
-
-/// Element i of a dense f32, f16 or bf16 tensor.
-double number_at(const TensorView& tensor, std::int64_t i);
 
 }  // namespace fovea::fuzz
