@@ -7,9 +7,8 @@ namespace fovea::cpu::FOVEA_CPU_ISA {
 
 /// Memory to ask for while rows are computed on: as many chunks of a row's bytes as there are rows, in the order in which memory has them.
 ///
-/// Lines are asked for one or two at a time between the arithmetic: a burst fills the core's miss buffers, and everything waits for them.
-/// They are asked into the second-level cache: with the heads of a token side by side, rows of one head are a power of two apart and share
-/// few sets of the first.
+/// Lines are asked for one or two at a time between the arithmetic: a burst fills the core's miss buffers, and everything waits for them
+/// (notes.md of attention_simd has the figures).
 struct AskAhead {
   const void* const* chunks = nullptr;  // null: nothing to ask for
 };
