@@ -9,12 +9,22 @@ namespace fovea {
 
 enum class FieldType : uint8_t { f32, i32, table_f32, table_i32, bit_mask };
 
+/// How many entries a table needs, so that one that is too short is refused instead of clamped.
+enum class Extent : uint8_t {
+  any,             // at least one
+  qo_heads,        // num_qo_heads
+  kv_heads,        // num_kv_heads
+  requests,        // num_requests
+  request_bounds,  // num_requests + 1
+};
+
 struct Field {
   const char* name;
   FieldType type;
   bool required;  // no default: plan() or run() must be given a value
   uint32_t offset;
-  int32_t part = 0;  // which variant of a composition it belongs to, in written order
+  int32_t part = 0;             // which variant of a composition it belongs to, in written order
+  Extent extent = Extent::any;  // tables alone
 };
 
 inline constexpr int kMaxFields = 16;
@@ -73,6 +83,8 @@ constexpr FieldList joined_fields(const FieldList& first, const FieldList& secon
   static constexpr ::fovea::FieldList fields() { return ::fovea::field_list(sizeof(Self) __VA_OPT__(, ) __VA_ARGS__); }
 #define FOVEA_REQUIRED(name) \
   ::fovea::Field { #name, ::fovea::FieldTypeOf<decltype(Self::name)>::value, true, FOVEA_OFFSETOF(Self, name) }
+#define FOVEA_REQUIRED_TABLE(name, extent) \
+  ::fovea::Field { #name, ::fovea::FieldTypeOf<decltype(Self::name)>::value, true, FOVEA_OFFSETOF(Self, name), 0, ::fovea::Extent::extent }
 #define FOVEA_OPTIONAL(name) \
   ::fovea::Field { #name, ::fovea::FieldTypeOf<decltype(Self::name)>::value, false, FOVEA_OFFSETOF(Self, name) }
 

@@ -86,28 +86,48 @@ void check_pages_of_run(const Attention::Impl& attention, const RunArgs& args, c
   check_page_ids("run", params, num_pages);
 }
 
-std::int32_t stage_masks(const Attention::Impl& attention, const PlanArgs& args, std::vector<PlannedMask>& staged) {
-  const VariantInfo& variant = *attention.variant;
+FieldsTarget fields_target(const Attention::Impl& attention, std::string_view where, std::string_view what, std::int32_t num_requests) {
+  return {.where = where,
+          .what = what,
+          .variant = *attention.variant,
+          .device = attention.backend->device(),
+          .num_qo_heads = attention.problem.spec.num_qo_heads,
+          .num_kv_heads = attention.problem.spec.num_kv_heads,
+          .num_requests = num_requests};
+}
+
+namespace {
+
+/// Fills `mask` from its defaults and `values`; returns its range.
+KvRange fill_mask(const FieldsTarget& target, Values values, VariantStorage& mask) {
+  target.variant.init_mask(mask.bytes);
+  fill_fields(target, values, mask.bytes);
+  KvRange range = target.variant.range_of(mask.bytes);
+  FOVEA_CHECK(range.left >= 0 && range.right >= 0 && range.num_sink >= 0,
+              "{}: the mask of variant '{}' reaches {} tokens to the left, {} to the right, with {} sink tokens; none may be negative",
+              target.where, target.variant.name, range.left, range.right, range.num_sink);
+  range.left = min_(range.left, kUnbounded);
+  range.right = min_(range.right, kUnbounded);
+  return range;
+}
+
+}  // namespace
+
+std::int32_t stage_masks(const Attention::Impl& attention, const PlanArgs& args, std::int32_t num_requests,
+                         std::vector<PlannedMask>& staged) {
   const std::size_t num_masks = args.masks.empty() ? 1 : args.masks.size();
   FOVEA_CHECK(num_masks <= staged.size(), "plan: {} mask groups are over Limits::max_mask_groups = {}", num_masks, staged.size());
   for (std::size_t m = 0; m < num_masks; ++m) {
     const MaskValues given = args.masks.empty() ? MaskValues{} : args.masks[m];
     PlannedMask& mask = staged[m];
     mask.any = given.any;
-    variant.init_mask(mask.mask.bytes);
     if (given.any) {
       FOVEA_CHECK(given.values.empty(), "plan: mask group {} is `any` and has {} values; a mask planned as `any` comes with every run", m,
                   given.values.size());
       mask.range = KvRange{};
       continue;
     }
-    fill_fields("plan", "mask", variant, variant.mask_fields, given.values, attention.backend->device(), mask.mask.bytes);
-    mask.range = variant.range_of(mask.mask.bytes);
-    FOVEA_CHECK(mask.range.left >= 0 && mask.range.right >= 0 && mask.range.num_sink >= 0,
-                "plan: the mask of variant '{}' reaches {} tokens to the left, {} to the right, with {} sink tokens; none may be negative",
-                variant.name, mask.range.left, mask.range.right, mask.range.num_sink);
-    mask.range.left = min_(mask.range.left, kUnbounded);
-    mask.range.right = min_(mask.range.right, kUnbounded);
+    mask.range = fill_mask(fields_target(attention, "plan", "mask", num_requests), given.values, mask.mask);
   }
   return static_cast<std::int32_t>(num_masks);
 }
@@ -153,21 +173,19 @@ void check_same_mask(const VariantInfo& variant, const VariantStorage& planned, 
 
 }  // namespace
 
-KvRange resolve_mask(const Attention::Impl& attention, const PlannedMask& planned, const RunArgs& args, VariantStorage& mask) {
-  const VariantInfo& variant = *attention.variant;
+KvRange resolve_mask(const Attention::Impl& attention, const Plan::Impl& plan, const RunArgs& args, VariantStorage& mask) {
+  const PlannedMask& planned = plan.masks[static_cast<std::size_t>(args.mask_group)];
   if (!args.mask.has_value()) {
     FOVEA_CHECK(!planned.any, "run: mask group {} was planned as `any` and this run brings no mask; set RunArgs::mask", args.mask_group);
     mask = planned.mask;
     return planned.range;
   }
   FOVEA_CHECK(!args.mask->any, "run: RunArgs::mask is `any`; a run has one mask: give its values");
-  variant.init_mask(mask.bytes);
-  fill_fields("run", "mask", variant, variant.mask_fields, args.mask->values, attention.backend->device(), mask.bytes);
-  if (planned.any) {
-    return variant.range_of(mask.bytes);
+  const KvRange range = fill_mask(fields_target(attention, "run", "mask", plan.num_requests), args.mask->values, mask);
+  if (!planned.any) {
+    check_same_mask(*attention.variant, planned.mask, mask);
   }
-  check_same_mask(variant, planned.mask, mask);
-  return planned.range;
+  return range;
 }
 
 bool Plan::planned() const { return impl_ != nullptr && impl_->generation > 0; }

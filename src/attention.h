@@ -82,11 +82,15 @@ void check_planned(const Plan::Impl& plan, std::int32_t mask_group, std::string_
 /// FOVEA_CHECK_RUNS: the page ids a run is about to read, against its cache tensors.
 void check_pages_of_run(const Attention::Impl& attention, const RunArgs& args, const KernelParams& params);
 
+/// The mask or params of the variant, for a batch of so many requests.
+FieldsTarget fields_target(const Attention::Impl& attention, std::string_view where, std::string_view what, std::int32_t num_requests);
+
 /// Checks the masks of a plan() call into `staged`; returns how many there are.
-std::int32_t stage_masks(const Attention::Impl& attention, const PlanArgs& args, std::vector<PlannedMask>& staged);
+std::int32_t stage_masks(const Attention::Impl& attention, const PlanArgs& args, std::int32_t num_requests,
+                         std::vector<PlannedMask>& staged);
 
 /// The mask of a run: the plan's, which args.mask may repeat but not change, or for a mask group planned as `any` the run's own. Returns
 /// its range.
-KvRange resolve_mask(const Attention::Impl& attention, const PlannedMask& planned, const RunArgs& args, VariantStorage& mask);
+KvRange resolve_mask(const Attention::Impl& attention, const Plan::Impl& plan, const RunArgs& args, VariantStorage& mask);
 
 }  // namespace fovea

@@ -29,8 +29,8 @@ struct Problem {
 struct VariantInfo {
   std::string name;                // "causal+soft_cap"
   std::vector<std::string> parts;  // "causal", "soft_cap"
-  FieldList mask_fields;
-  FieldList param_fields;
+  FieldList mask_fields = {};
+  FieldList param_fields = {};
   bool use_softmax = true;
   bool has_extra_logit = false;
   KvRange (*range_of)(const void* mask) = nullptr;  // V::Mask::range()

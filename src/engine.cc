@@ -38,7 +38,7 @@ void Attention::plan(Plan& plan, const Batch& batch, const PlanArgs& args, Strea
   Plan::Impl& p = plan_of(plan, *impl_, "plan");
   // Everything that can be refused comes before the first write to the plan.
   const BatchView view = check_batch(impl_->problem, batch, impl_->backend->device(), p.arrays.seen_rows);
-  const std::int32_t num_masks = stage_masks(*impl_, args, p.staged_masks);
+  const std::int32_t num_masks = stage_masks(*impl_, args, view.num_requests, p.staged_masks);
 
   p.begin_generation();
   make_groups(impl_->problem, view, p.arrays);
@@ -55,10 +55,10 @@ void Attention::run(const Plan& plan, const RunArgs& args, Stream stream) const 
   VariantStorage mask;
   VariantStorage variant_params;
   KernelParams params = p.kernel_params(args.mask_group);
-  params.range = resolve_mask(*impl_, p.masks[args.mask_group], args, mask);
+  params.range = resolve_mask(*impl_, p, args, mask);
   params.mask = mask.bytes;
   impl_->variant->init_params(variant_params.bytes);
-  fill_fields("run", "params", *impl_->variant, impl_->variant->param_fields, args.params, impl_->backend->device(), variant_params.bytes);
+  fill_fields(fields_target(*impl_, "run", "params", p.num_requests), args.params, variant_params.bytes);
   params.variant_params = variant_params.bytes;
   check_run(impl_->problem, *impl_->variant, p.batch, args, impl_->backend->device(), params);
   if (check_runs_enabled()) {

@@ -17,7 +17,7 @@ struct CustomMask : VariantBase {
       return mask_bits.test(static_cast<int64_t>(mask_indptr[at.request]) * 8 + bit);
     }
     FOVEA_FN constexpr KvRange range() const { return {}; }
-    FOVEA_FIELDS(Mask, FOVEA_REQUIRED(mask_bits), FOVEA_REQUIRED(mask_indptr))
+    FOVEA_FIELDS(Mask, FOVEA_REQUIRED(mask_bits), FOVEA_REQUIRED_TABLE(mask_indptr, request_bounds))
   };
   Mask m;
 };

@@ -8,7 +8,7 @@ namespace fovea {
 struct Sink : VariantBase {
   struct Params {
     Table<float> sink;  // [num_qo_heads]
-    FOVEA_FIELDS(Params, FOVEA_REQUIRED(sink))
+    FOVEA_FIELDS(Params, FOVEA_REQUIRED_TABLE(sink, qo_heads))
   };
   template <class T>
   FOVEA_FN T extra_logit(const Position<>& at) const {

@@ -192,7 +192,8 @@ TEST(FillFields, WritesValuesAndKeepsDefaults) {
   const VariantInfo& window = builtin_variant("sliding_window");
   std::int32_t mask[2] = {-1, 5};
   const Value values[] = {{"window_left", 128.0}};
-  EXPECT_EQ(allocations_in([&] { fill_fields("plan", "mask", window, window.mask_fields, values, Device{}, mask); }), 0u);
+  EXPECT_EQ(allocations_in([&] { fill_fields({.where = "plan", .what = "mask", .variant = window, .num_requests = 2}, values, mask); }),
+            0u);
   EXPECT_EQ(mask[0], 128);
   EXPECT_EQ(mask[1], 5);
 
@@ -200,7 +201,8 @@ TEST(FillFields, WritesValuesAndKeepsDefaults) {
   alignas(16) std::byte params[64] = {};
   ASSERT_LE(capped.param_fields.struct_bytes, sizeof params);
   const Value cap[] = {{"soft_cap.cap", 30}};  // an integer does for a float, and a part's name is allowed where it isn't needed
-  EXPECT_EQ(allocations_in([&] { fill_fields("run", "params", capped, capped.param_fields, cap, Device{}, params); }), 0u);
+  EXPECT_EQ(allocations_in([&] { fill_fields({.where = "run", .what = "params", .variant = capped, .num_requests = 2}, cap, params); }),
+            0u);
   float value = 0.0f;
   std::memcpy(&value, params + capped.param_fields.fields[0].offset, sizeof value);
   EXPECT_EQ(value, 30.0f);
@@ -215,7 +217,8 @@ TEST(FillFields, TablesAndBits) {
     BitMask mask_bits;
     Table<std::int32_t> mask_indptr;
   } mask;
-  EXPECT_EQ(allocations_in([&] { fill_fields("plan", "mask", custom, custom.mask_fields, values, Device{}, &mask); }), 0u);
+  EXPECT_EQ(allocations_in([&] { fill_fields({.where = "plan", .what = "mask", .variant = custom, .num_requests = 2}, values, &mask); }),
+            0u);
   EXPECT_EQ(mask.mask_bits.bits, bits.data());
   EXPECT_EQ(mask.mask_bits.num_bytes, 5);
   EXPECT_EQ(mask.mask_indptr.size, 3);

@@ -19,10 +19,20 @@ Problem check_problem(const AttentionSpec& spec, const Limits& limits, const Pre
 /// all checks below unless they throw.
 BatchView check_batch(const Problem& problem, const Batch& batch, Device device, std::uint64_t* seen_rows);
 
-/// Writes named values into a Mask or Params struct (already holding its defaults). `where`: "plan" or "run"; `what`: "mask" or "params".
+/// Whose fields are filled, and what their tables must fit.
+struct FieldsTarget {
+  std::string_view where;  // "plan" or "run"
+  std::string_view what;   // "mask" or "params"
+  const VariantInfo& variant;
+  Device device;
+  std::int32_t num_qo_heads = 0, num_kv_heads = 0, num_requests = 0;
+
+  const FieldList& fields() const { return what == "mask" ? variant.mask_fields : variant.param_fields; }
+};
+
+/// Writes named values into a Mask or Params struct (already holding its defaults).
 /// Throws for unknown, ambiguous, missing or repeated names and for values of the wrong type, device or shape.
-void fill_fields(std::string_view where, std::string_view what, const VariantInfo& variant, const FieldList& fields, Values values,
-                 Device device, void* out);
+void fill_fields(const FieldsTarget& target, Values values, void* out);
 
 /// What run() needs to know of the plan it is given.
 struct PlannedBatch {

@@ -12,13 +12,6 @@
 namespace fovea {
 namespace {
 
-struct FieldsCheck {
-  std::string_view where, what;
-  const VariantInfo& variant;
-  const FieldList& fields;
-  Device device;
-};
-
 /// `name` is the field's own name, or "part.name".
 bool names_field(const VariantInfo& variant, const Field& field, std::string_view name) {
   const std::string_view own = field.name;
@@ -76,67 +69,101 @@ std::string known_names(const VariantInfo& variant, const FieldList& fields, std
   return least <= 1 + wrong.size() / 3 ? fmt::format("{}; did you mean '{}'?", known, closest) : known;
 }
 
-std::int32_t find_field(const FieldsCheck& check, std::string_view name) {
-  const FieldList& others = check.what == "mask" ? check.variant.param_fields : check.variant.mask_fields;
+std::int32_t find_field(const FieldsTarget& target, std::string_view name) {
+  const FieldList& others = target.what == "mask" ? target.variant.param_fields : target.variant.mask_fields;
   std::int32_t found = -1;
-  for (std::int32_t i = 0; i < check.fields.count; ++i) {
-    if (!names_field(check.variant, check.fields.fields[i], name)) {
+  for (std::int32_t i = 0; i < target.fields().count; ++i) {
+    if (!names_field(target.variant, target.fields().fields[i], name)) {
       continue;
     }
-    FOVEA_CHECK(found < 0, "{}: {} '{}' of variant '{}' is a name of two parts; write '{}.{}' or '{}.{}'", check.where, check.what, name,
-                check.variant.name, check.variant.parts[static_cast<std::size_t>(check.fields.fields[found].part)], name,
-                check.variant.parts[static_cast<std::size_t>(check.fields.fields[i].part)], name);
+    FOVEA_CHECK(found < 0, "{}: {} '{}' of variant '{}' is a name of two parts; write '{}.{}' or '{}.{}'", target.where, target.what, name,
+                target.variant.name, target.variant.parts[static_cast<std::size_t>(target.fields().fields[found].part)], name,
+                target.variant.parts[static_cast<std::size_t>(target.fields().fields[i].part)], name);
     found = i;
   }
   if (found < 0) {
-    FOVEA_CHECK(count_named(check.variant, others, name) == 0, "{}: '{}' is in the {} of variant '{}', not in its {}; give it to {}",
-                check.where, name, check.what == "mask" ? "params" : "mask", check.variant.name, check.what,
-                check.what == "mask" ? "run()" : "plan()");
-    FOVEA_CHECK(false, "{}: variant '{}' has no {} named '{}'; {}", check.where, check.variant.name, check.what, name,
-                known_names(check.variant, check.fields, name));
+    FOVEA_CHECK(count_named(target.variant, others, name) == 0, "{}: '{}' is in the {} of variant '{}', not in its {}; give it to {}",
+                target.where, name, target.what == "mask" ? "params" : "mask", target.variant.name, target.what,
+                target.what == "mask" ? "run()" : "plan()");
+    FOVEA_CHECK(false, "{}: variant '{}' has no {} named '{}'; {}", target.where, target.variant.name, target.what, name,
+                known_names(target.variant, target.fields(), name));
   }
   return found;
 }
 
-double number_of(const FieldsCheck& check, const Value& value) {
-  FOVEA_CHECK(!std::holds_alternative<TensorView>(value.value), "{}: {} '{}' is a number but a tensor is given ({})", check.where,
-              check.what, value.name, std::get<TensorView>(value.value).to_string());
+double number_of(const FieldsTarget& target, const Value& value) {
+  FOVEA_CHECK(!std::holds_alternative<TensorView>(value.value), "{}: {} '{}' is a number but a tensor is given ({})", target.where,
+              target.what, value.name, std::get<TensorView>(value.value).to_string());
   if (const std::int64_t* integer = std::get_if<std::int64_t>(&value.value)) {
     return static_cast<double>(*integer);
   }
   return std::get<double>(value.value);
 }
 
-float float_of(const FieldsCheck& check, const Value& value) {
-  const double number = number_of(check, value);
+float float_of(const FieldsTarget& target, const Value& value) {
+  const double number = number_of(target, value);
   FOVEA_CHECK(std::isfinite(number) && std::abs(number) <= std::numeric_limits<float>::max(), "{}: {} '{}' = {}; it must be a finite float",
-              check.where, check.what, value.name, number);
+              target.where, target.what, value.name, number);
   return static_cast<float>(number);
 }
 
-std::int32_t int_of(const FieldsCheck& check, const Value& value) {
-  const double number = number_of(check, value);
-  FOVEA_CHECK(number == std::floor(number), "{}: {} '{}' = {}; it must be an integer", check.where, check.what, value.name, number);
-  FOVEA_CHECK(std::abs(number) <= std::numeric_limits<std::int32_t>::max(), "{}: {} '{}' = {}; it must fit 32 bits", check.where,
-              check.what, value.name, number);
+std::int32_t int_of(const FieldsTarget& target, const Value& value) {
+  const double number = number_of(target, value);
+  FOVEA_CHECK(number == std::floor(number), "{}: {} '{}' = {}; it must be an integer", target.where, target.what, value.name, number);
+  FOVEA_CHECK(std::abs(number) <= std::numeric_limits<std::int32_t>::max(), "{}: {} '{}' = {}; it must fit 32 bits", target.where,
+              target.what, value.name, number);
   return static_cast<std::int32_t>(number);
 }
 
-const TensorView& tensor_of(const FieldsCheck& check, const Value& value, DType dtype) {
+const TensorView& tensor_of(const FieldsTarget& target, const Value& value, DType dtype) {
   const TensorView* tensor = std::get_if<TensorView>(&value.value);
-  FOVEA_CHECK(tensor != nullptr, "{}: {} '{}' is a tensor of {} but a number is given", check.where, check.what, value.name,
+  FOVEA_CHECK(tensor != nullptr, "{}: {} '{}' is a tensor of {} but a number is given", target.where, target.what, value.name,
               name_of(dtype));
-  const Argument name{check.where, check.what, -1, value.name};
-  check_any_vector(name, *tensor, dtype, check.device);
+  const Argument name{target.where, target.what, -1, value.name};
+  check_any_vector(name, *tensor, dtype, target.device);
   return *tensor;
 }
 
+std::int64_t entries_needed(const FieldsTarget& target, Extent extent) {
+  switch (extent) {
+    case Extent::any:
+      return 1;
+    case Extent::qo_heads:
+      return target.num_qo_heads;
+    case Extent::kv_heads:
+      return target.num_kv_heads;
+    case Extent::requests:
+      return target.num_requests;
+    case Extent::request_bounds:
+      return std::int64_t{target.num_requests} + 1;
+  }
+  return 1;
+}
+
+const char* name_of(Extent extent) {
+  switch (extent) {
+    case Extent::any:
+      return "an entry";
+    case Extent::qo_heads:
+      return "num_qo_heads";
+    case Extent::kv_heads:
+      return "num_kv_heads";
+    case Extent::requests:
+      return "num_requests";
+    case Extent::request_bounds:
+      return "num_requests + 1";
+  }
+  return "";
+}
+
 template <class T>
-Table<T> table_of(const FieldsCheck& check, const Value& value, DType dtype) {
-  const TensorView& tensor = tensor_of(check, value, dtype);
+Table<T> table_of(const FieldsTarget& target, const Field& field, const Value& value, DType dtype) {
+  const TensorView& tensor = tensor_of(target, value, dtype);
   FOVEA_CHECK(1 <= tensor.dim(0) && tensor.dim(0) <= std::numeric_limits<std::int32_t>::max(),
-              "{}: {} '{}' has {} entries; a table has 1 to {}", check.where, check.what, value.name, tensor.dim(0),
+              "{}: {} '{}' has {} entries; a table has 1 to {}", target.where, target.what, value.name, tensor.dim(0),
               std::numeric_limits<std::int32_t>::max());
+  FOVEA_CHECK(tensor.dim(0) >= entries_needed(target, field.extent), "{}: {} '{}' has {} entries; it needs {} = {}", target.where,
+              target.what, value.name, tensor.dim(0), name_of(field.extent), entries_needed(target, field.extent));
   return {tensor.as<const T>(), static_cast<std::int32_t>(tensor.dim(0))};
 }
 
@@ -145,18 +172,18 @@ void store(std::byte* to, const T& value) {
   std::memcpy(to, &value, sizeof value);
 }
 
-void fill_field(const FieldsCheck& check, const Field& field, const Value& value, std::byte* to) {
+void fill_field(const FieldsTarget& target, const Field& field, const Value& value, std::byte* to) {
   switch (field.type) {
     case FieldType::f32:
-      return store(to, float_of(check, value));
+      return store(to, float_of(target, value));
     case FieldType::i32:
-      return store(to, int_of(check, value));
+      return store(to, int_of(target, value));
     case FieldType::table_f32:
-      return store(to, table_of<float>(check, value, DType::f32));
+      return store(to, table_of<float>(target, field, value, DType::f32));
     case FieldType::table_i32:
-      return store(to, table_of<std::int32_t>(check, value, DType::i32));
+      return store(to, table_of<std::int32_t>(target, field, value, DType::i32));
     case FieldType::bit_mask: {
-      const TensorView& tensor = tensor_of(check, value, DType::u8);
+      const TensorView& tensor = tensor_of(target, value, DType::u8);
       return store(to, BitMask{tensor.as<const std::uint8_t>(), tensor.dim(0)});
     }
   }
@@ -164,20 +191,19 @@ void fill_field(const FieldsCheck& check, const Field& field, const Value& value
 
 }  // namespace
 
-void fill_fields(std::string_view where, std::string_view what, const VariantInfo& variant, const FieldList& fields, Values values,
-                 Device device, void* out) {
-  const FieldsCheck check{where, what, variant, fields, device};
+void fill_fields(const FieldsTarget& target, Values values, void* out) {
+  const FieldList& fields = target.fields();
   static_assert(kMaxFields <= 32, "one bit a field");
   std::uint32_t given = 0;
   for (const Value& value : values) {
-    const std::int32_t i = find_field(check, value.name);
-    FOVEA_CHECK((given >> i & 1u) == 0, "{}: {} '{}' is given twice", where, what, value.name);
+    const std::int32_t i = find_field(target, value.name);
+    FOVEA_CHECK((given >> i & 1u) == 0, "{}: {} '{}' is given twice", target.where, target.what, value.name);
     given |= 1u << i;
-    fill_field(check, fields.fields[i], value, static_cast<std::byte*>(out) + fields.fields[i].offset);
+    fill_field(target, fields.fields[i], value, static_cast<std::byte*>(out) + fields.fields[i].offset);
   }
   for (std::int32_t i = 0; i < fields.count; ++i) {
-    FOVEA_CHECK(!fields.fields[i].required || (given >> i & 1u) != 0, "{}: {} '{}' of variant '{}' is not given; it has no default", where,
-                what, fields.fields[i].name, variant.name);
+    FOVEA_CHECK(!fields.fields[i].required || (given >> i & 1u) != 0, "{}: {} '{}' of variant '{}' is not given; it has no default",
+                target.where, target.what, fields.fields[i].name, target.variant.name);
   }
 }
 

@@ -34,8 +34,8 @@ struct Fill {
   Ints numbers = Ints(8);
   alignas(16) std::byte bytes[64] = {};
   void check() {
-    fill_fields(what == "mask" ? "plan" : "run", what, variant, what == "mask" ? variant.mask_fields : variant.param_fields, values,
-                Device{}, bytes);
+    fill_fields({.where = what == "mask" ? "plan" : "run", .what = what, .variant = variant, .num_qo_heads = 12, .num_requests = 9}, values,
+                bytes);
   }
 };
 
@@ -126,6 +126,14 @@ std::vector<ErrorCase> type_cases() {
       wrong<F>("run: params 'table' has 0 entries; a table has 1 to 2147483647",
                [](F& f) {
                  f.values.push_back({"table", TensorView::of(f.numbers).slice(0, 0, 0)});
+               }),
+      wrong<F>("run: params 'table' has 8 entries; it needs num_qo_heads = 12",
+               [](F& f) {
+                 f.variant.param_fields.fields[3].extent = Extent::qo_heads, f.values.push_back({"table", TensorView::of(f.numbers)});
+               }),
+      wrong<F>("run: params 'table' has 8 entries; it needs num_requests + 1 = 10",
+               [](F& f) {
+                 f.variant.param_fields.fields[3].extent = Extent::request_bounds, f.values.push_back({"table", TensorView::of(f.numbers)});
                }),
       wrong<F>("run: params.bits has dtype i32; it needs u8",
                [](F& f) {
