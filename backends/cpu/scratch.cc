@@ -33,15 +33,14 @@ class Layout {
 std::int64_t padded(std::int64_t head_dim) { return (head_dim + kRowPadding - 1) / kRowPadding * kRowPadding; }
 
 void lay_out(const Problem& problem, const Choice& choice, Scratch& s, Layout& layout) {
-  std::int64_t rows = 0, columns = 0;
+  std::int64_t columns = 0;
   for (const KernelConfig& config : choice.configs) {
-    rows = std::max<std::int64_t>(rows, config.tile_q);
     columns = std::max<std::int64_t>(columns, config.tile_kv);
   }
   const std::int64_t dim_qk = padded(problem.spec.head_dim_qk), dim_vo = padded(problem.spec.head_dim_vo);
   layout.place(s.q, kMaxSetRows * dim_qk);
   layout.place(s.o, kMaxSetRows * dim_vo);
-  layout.place(s.scores, rows * columns);
+  layout.place(s.scores, kMaxSetRows * columns);
   layout.place(s.k_panels, columns * dim_qk);
   layout.place(s.v_panels, columns * dim_vo);
   layout.place(s.row_max, kMaxSetRows);
@@ -54,10 +53,12 @@ void lay_out(const Problem& problem, const Choice& choice, Scratch& s, Layout& l
     layout.place(tile.v_scale, columns);
     layout.place(tile.k_chunks, kMaxSetItems * columns);
     layout.place(tile.v_chunks, kMaxSetItems * columns);
-    layout.place(tile.table.k_rows, columns);
-    layout.place(tile.table.v_rows, columns);
-    layout.place(tile.table.k_scale, columns);
-    layout.place(tile.table.v_scale, columns);
+    for (ColumnTable& head : tile.heads) {
+      layout.place(head.k_rows, columns);
+      layout.place(head.v_rows, columns);
+      layout.place(head.k_scale, columns);
+      layout.place(head.v_scale, columns);
+    }
     layout.place(tile.table.kv_pos, columns);
     layout.place(tile.table.live, columns);
   }

@@ -40,6 +40,7 @@ struct SetColumns {
   int32_t first_head, num_heads, tile_kv;  // heads first_head .. first_head + num_heads - 1 at most
   int64_t k_row_bytes, v_row_bytes;
   bool asks_ahead;
+  bool heads_adjacent;  // in K and in V: the heads of a token side by side
   const void* zeros;
 };
 
@@ -118,8 +119,6 @@ FOVEA_FN bool fill_tile(const SetColumns& set, int32_t index, TileColumns& tile)
     for (int32_t c = 0; c < set.tile_kv; ++c) {
       tile.k[c] = nullptr;
       tile.v[c] = nullptr;
-      table.k_scale[c] = 1.0f;
-      table.v_scale[c] = 1.0f;
       table.kv_pos[c] = 0;
       table.live[c] = 0;
     }
@@ -137,8 +136,14 @@ FOVEA_FN bool fill_tile(const SetColumns& set, int32_t index, TileColumns& tile)
 }
 
 /// The table of kv head first_head + `head`.
-FOVEA_FN void select_head(const SetColumns& set, int32_t head, TileColumns& tile) {
-  ColumnTable& table = tile.table;
+FOVEA_FN ColumnTable& select_head(const SetColumns& set, int32_t head, TileColumns& tile) {
+  ColumnTable& table = tile.heads[head];
+  table.kv_pos = tile.table.kv_pos;
+  table.live = tile.table.live;
+  table.first_column = tile.table.first_column;
+  table.live_begin = tile.table.live_begin;
+  table.live_end = tile.table.live_end;
+  table.full = tile.table.full;
   const char* zeros = static_cast<const char*>(set.zeros);
   const int64_t k_offset = head * set.cache.k_head_bytes;
   const int64_t v_offset = head * set.cache.v_head_bytes;
@@ -148,15 +153,16 @@ FOVEA_FN void select_head(const SetColumns& set, int32_t head, TileColumns& tile
   }
   const int64_t kv_head = set.first_head + head;
   if (set.kv.k.scale.per_token) {
-    for (int32_t c = table.live_begin; c < table.live_end; ++c) {
-      table.k_scale[c] = table.live[c] != 0 ? tile.k_scale[c][kv_head * set.kv.k.scale.head_stride] : 1.0f;
+    for (int32_t c = 0; c < set.tile_kv; ++c) {
+      table.k_scale[c] = tile.k[c] != nullptr ? tile.k_scale[c][kv_head * set.kv.k.scale.head_stride] : 1.0f;
     }
   }
   if (set.kv.v.scale.per_token) {
-    for (int32_t c = table.live_begin; c < table.live_end; ++c) {
-      table.v_scale[c] = table.live[c] != 0 ? tile.v_scale[c][kv_head * set.kv.v.scale.head_stride] : 1.0f;
+    for (int32_t c = 0; c < set.tile_kv; ++c) {
+      table.v_scale[c] = tile.v[c] != nullptr ? tile.v_scale[c][kv_head * set.kv.v.scale.head_stride] : 1.0f;
     }
   }
+  return table;
 }
 
 /// V rows that no row gives weight are not read: they may hold anything, and 0 * NaN is NaN.

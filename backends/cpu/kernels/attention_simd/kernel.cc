@@ -38,6 +38,7 @@ struct Item {
   float* row_max;  // [num_rows]
   float* row_sum;  // [num_rows]
   ItemRow* rows;   // [num_rows]
+  float* scores;   // [num_rows, tile_kv]
   int32_t num_rows;
   bool direct;
 };
@@ -54,11 +55,13 @@ Item item_of(const ItemSet& set, int32_t i) {
           .row_max = set.scratch.row_max + first,
           .row_sum = set.scratch.row_sum + first,
           .rows = set.scratch.rows + first,
+          .scores = set.scratch.scores + first * set.columns.tile_kv,
           .num_rows = set.num_rows,
           .direct = set.direct};
 }
 
-void compute_scores(const Item& item, const ColumnTable& table, AskAhead ahead) {
+/// Scores of `part` of the tile's columns: all of them where there are panels.
+void compute_scores(const Item& item, const ColumnTable& table, Span part, AskAhead ahead) {
   const Scratch& scratch = item.scratch;
   const int32_t head_dim = item.params.head_dim_qk;
   const int32_t tile_kv = item.columns.tile_kv;
@@ -67,10 +70,10 @@ void compute_scores(const Item& item, const ColumnTable& table, AskAhead ahead) 
     const DotArgs args{.q = item.q,
                        .q_stride = padded(head_dim),
                        .rows = item.num_rows,
-                       .k_rows = table.k_rows,
-                       .columns = tile_kv,
+                       .k_rows = table.k_rows + part.begin,
+                       .columns = part.length(),
                        .head_dim = head_dim,
-                       .scores = scratch.scores,
+                       .scores = item.scores + part.begin,
                        .score_stride = tile_kv,
                        .ahead = ahead};
     with_dtype(dtype, [&]<DType D>() { dot_rows<D>(args); });
@@ -81,24 +84,24 @@ void compute_scores(const Item& item, const ColumnTable& table, AskAhead ahead) 
                  .a_stride = padded(head_dim),
                  .panel = scratch.k_panels,
                  .depth = head_dim,
-                 .c = scratch.scores,
+                 .c = item.scores,
                  .c_stride = tile_kv,
                  .adds = false},
                 item.num_rows, tile_kv / kPanel);
 }
 
-void accumulate_values(const Item& item, const ColumnTable& table, AskAhead ahead) {
+void accumulate_values(const Item& item, const ColumnTable& table, Span part, AskAhead ahead) {
   const Scratch& scratch = item.scratch;
   const int32_t head_dim = item.params.head_dim_vo;
   const int32_t tile_kv = item.columns.tile_kv;
   const DType dtype = item.columns.kv.v.dtype;
   if (item.direct) {
-    const AccumulateArgs args{.weights = scratch.scores,
+    const AccumulateArgs args{.weights = item.scores + part.begin,
                               .weight_stride = tile_kv,
                               .rows = item.num_rows,
-                              .v_rows = table.v_rows,
-                              .column_begin = table.live_begin,
-                              .column_end = table.live_end,
+                              .v_rows = table.v_rows + part.begin,
+                              .column_begin = max_(table.live_begin - part.begin, 0),
+                              .column_end = min_(table.live_end, part.end) - part.begin,
                               .head_dim = head_dim,
                               .o = item.o,
                               .o_stride = padded(head_dim),
@@ -107,7 +110,7 @@ void accumulate_values(const Item& item, const ColumnTable& table, AskAhead ahea
     return;
   }
   with_dtype(dtype, [&]<DType D>() { pack_v<D>(table.v_rows, tile_kv, head_dim, scratch.v_panels); });
-  panel_product({.a = scratch.scores,
+  panel_product({.a = item.scores,
                  .a_stride = tile_kv,
                  .panel = scratch.v_panels,
                  .depth = tile_kv,
@@ -117,16 +120,10 @@ void accumulate_values(const Item& item, const ColumnTable& table, AskAhead ahea
                 item.num_rows, padded(head_dim) / kPanel);
 }
 
-/// One tile for one item. `place`: the item's place in its set, and so its share of what to ask memory for.
-void compute_tile(const Item& item, ColumnTable& table, const TileColumns* next, int32_t place) {
-  AskAhead k_ahead, v_ahead;
-  if (next != nullptr && item.columns.asks_ahead) {
-    k_ahead.chunks = next->k_chunks + place * item.columns.tile_kv;
-    v_ahead.chunks = next->v_chunks + place * item.columns.tile_kv;
-  }
-  compute_scores(item, table, k_ahead);
+/// Scores become weights.
+void weigh(const Item& item, ColumnTable& table) {
   const KvView& kv = item.columns.kv;
-  const ScoreTile tile{.scores = item.scratch.scores,
+  const ScoreTile tile{.scores = item.scores,
                        .stride = item.columns.tile_kv,
                        .num_rows = item.num_rows,
                        .num_columns = item.columns.tile_kv,
@@ -149,18 +146,74 @@ void compute_tile(const Item& item, ColumnTable& table, const TileColumns* next,
   if (kv.v.scale.per_token) {
     scale_weights(tile);
   }
-  accumulate_values(item, table, v_ahead);
+}
+
+bool has_tile(const ItemSet& set, const WorkItem& work, int32_t first_column) {
+  return first_column + set.columns.tile_kv > work.col_begin && first_column < work.col_end;
+}
+
+/// Head after head, the next tile's memory asked for meanwhile.
+void compute_head_by_head(const ItemSet& set, TileColumns& tile, const TileColumns* next) {
+  const int32_t tile_kv = set.columns.tile_kv;
+  for (int32_t i = 0; i < set.num_items; ++i) {
+    if (!has_tile(set, set.items[i], tile.table.first_column)) {
+      continue;
+    }
+    const int32_t head = set.items[i].kv_head - set.columns.first_head;
+    const bool asks = next != nullptr && set.columns.asks_ahead;
+    const Item item = item_of(set, i);
+    ColumnTable& table = select_head(set.columns, head, tile);
+    compute_scores(item, table, {0, tile_kv}, {.chunks = asks ? next->k_chunks + head * tile_kv : nullptr});
+    weigh(item, table);
+    accumulate_values(item, table, {0, tile_kv}, {.chunks = asks ? next->v_chunks + head * tile_kv : nullptr});
+  }
+}
+
+/// Columns that heads take turns at, where the heads of a token are adjacent: memory is read in its own order, and what is asked for ahead
+/// fits the first-level cache.
+constexpr int32_t kColumnsPerTurn = 8;
+
+/// Chunks to ask for at a head's turn at columns from `c` on: those of the turn after this one, `then` after the last.
+AskAhead ahead_of_turn(const ItemSet& set, const void* const* chunks, const void* const* then, int32_t c, int32_t head) {
+  const int32_t next = c + kColumnsPerTurn;
+  const void* const* from = next < set.columns.tile_kv ? chunks + next * set.columns.num_heads : then;
+  return {.chunks = from != nullptr ? from + head * kColumnsPerTurn : nullptr};
+}
+
+void compute_by_turns(const ItemSet& set, TileColumns& tile, const TileColumns* next) {
+  ColumnTable* tables[kMaxSetItems];
+  for (int32_t i = 0; i < set.num_items; ++i) {
+    const bool has = has_tile(set, set.items[i], tile.table.first_column);
+    tables[i] = has ? &select_head(set.columns, set.items[i].kv_head - set.columns.first_head, tile) : nullptr;
+  }
+  for (int32_t c = 0; c < set.columns.tile_kv; c += kColumnsPerTurn) {
+    for (int32_t i = 0; i < set.num_items; ++i) {
+      if (tables[i] != nullptr) {
+        compute_scores(item_of(set, i), *tables[i], {c, c + kColumnsPerTurn}, ahead_of_turn(set, tile.k_chunks, tile.v_chunks, c, i));
+      }
+    }
+  }
+  for (int32_t i = 0; i < set.num_items; ++i) {
+    if (tables[i] != nullptr) {
+      weigh(item_of(set, i), *tables[i]);
+    }
+  }
+  for (int32_t c = 0; c < set.columns.tile_kv; c += kColumnsPerTurn) {
+    for (int32_t i = 0; i < set.num_items; ++i) {
+      if (tables[i] != nullptr) {
+        const AskAhead ahead = ahead_of_turn(set, tile.v_chunks, next != nullptr ? next->k_chunks : nullptr, c, i);
+        accumulate_values(item_of(set, i), *tables[i], {c, c + kColumnsPerTurn}, ahead);
+      }
+    }
+  }
 }
 
 /// One tile for every item that has it.
 void compute_tile_of_set(const ItemSet& set, TileColumns& tile, const TileColumns* next) {
-  const int32_t first_column = tile.table.first_column;
-  for (int32_t i = 0; i < set.num_items; ++i) {
-    const WorkItem& work = set.items[i];
-    if (first_column + set.columns.tile_kv > work.col_begin && first_column < work.col_end) {
-      select_head(set.columns, work.kv_head - set.columns.first_head, tile);
-      compute_tile(item_of(set, i), tile.table, next, work.kv_head - set.columns.first_head);
-    }
+  if (set.direct && set.num_items > 1 && set.columns.heads_adjacent) {
+    compute_by_turns(set, tile, next);
+  } else {
+    compute_head_by_head(set, tile, next);
   }
 }
 
@@ -255,6 +308,7 @@ void attend(const KernelParams& params, const VariantCode& variant, const WorkIt
                            .k_row_bytes = params.head_dim_qk * bytes_per_element(kv.k.dtype),
                            .v_row_bytes = params.head_dim_vo * bytes_per_element(kv.v.dtype),
                            .asks_ahead = config.tile_q <= kMaxDirectRows,
+                           .heads_adjacent = kv.k.head_stride == params.head_dim_qk && kv.v.head_stride == params.head_dim_vo,
                            .zeros = scratch.zeros};
   const ItemSet set{.params = params,
                     .variant = variant,

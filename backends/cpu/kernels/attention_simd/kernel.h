@@ -28,14 +28,15 @@ struct TileColumns {
   const float** v_scale;  // [tile_kv]
   const void** k_chunks;  // [kMaxSetItems * tile_kv] what to ask memory for before this tile, in the order in which memory has it
   const void** v_chunks;
-  ColumnTable table;  // of the head in work
+  ColumnTable table;                // positions and liveness, the same for all heads
+  ColumnTable heads[kMaxSetItems];  // with each head's own rows and scales
 };
 
 /// One thread's memory, sized by load() for the largest configuration.
 struct Scratch {
   float* q;              // [kMaxSetRows, padded head_dim_qk]
   float* o;              // [kMaxSetRows, padded head_dim_vo]: the running sum, then the output
-  float* scores;         // [tile_q, tile_kv]
+  float* scores;         // [kMaxSetRows, tile_kv]
   float* k_panels;       // [tile_kv * head_dim_qk]
   float* v_panels;       // [tile_kv * padded head_dim_vo]
   float* row_max;        // [kMaxSetRows]
