@@ -170,26 +170,29 @@ void compute_head_by_head(const ItemSet& set, TileColumns& tile, const TileColum
 }
 
 /// Columns that heads take turns at, where the heads of a token are adjacent: memory is read in its own order, and what is asked for ahead
-/// fits the first-level cache.
-constexpr int32_t kColumnsPerTurn = 8;
+/// fits the first-level cache. Divides every tile. More rows do more arithmetic a column, and gain more from running sums that stay in
+/// registers.
+int32_t columns_per_turn(int32_t num_rows) { return num_rows <= 2 ? 4 : (num_rows < 8 ? 8 : 16); }
 
 /// Chunks to ask for at a head's turn at columns from `c` on: those of the turn after this one, `then` after the last.
 AskAhead ahead_of_turn(const ItemSet& set, const void* const* chunks, const void* const* then, int32_t c, int32_t head) {
-  const int32_t next = c + kColumnsPerTurn;
+  const int32_t turn = columns_per_turn(set.num_rows);
+  const int32_t next = c + turn;
   const void* const* from = next < set.columns.tile_kv ? chunks + next * set.columns.num_heads : then;
-  return {.chunks = from != nullptr ? from + head * kColumnsPerTurn : nullptr};
+  return {.chunks = from != nullptr ? from + head * turn : nullptr};
 }
 
 void compute_by_turns(const ItemSet& set, TileColumns& tile, const TileColumns* next) {
+  const int32_t turn = columns_per_turn(set.num_rows);
   ColumnTable* tables[kMaxSetItems];
   for (int32_t i = 0; i < set.num_items; ++i) {
     const bool has = has_tile(set, set.items[i], tile.table.first_column);
     tables[i] = has ? &select_head(set.columns, set.items[i].kv_head - set.columns.first_head, tile) : nullptr;
   }
-  for (int32_t c = 0; c < set.columns.tile_kv; c += kColumnsPerTurn) {
+  for (int32_t c = 0; c < set.columns.tile_kv; c += turn) {
     for (int32_t i = 0; i < set.num_items; ++i) {
       if (tables[i] != nullptr) {
-        compute_scores(item_of(set, i), *tables[i], {c, c + kColumnsPerTurn}, ahead_of_turn(set, tile.k_chunks, tile.v_chunks, c, i));
+        compute_scores(item_of(set, i), *tables[i], {c, c + turn}, ahead_of_turn(set, tile.k_chunks, tile.v_chunks, c, i));
       }
     }
   }
@@ -198,11 +201,11 @@ void compute_by_turns(const ItemSet& set, TileColumns& tile, const TileColumns* 
       weigh(item_of(set, i), *tables[i]);
     }
   }
-  for (int32_t c = 0; c < set.columns.tile_kv; c += kColumnsPerTurn) {
+  for (int32_t c = 0; c < set.columns.tile_kv; c += turn) {
     for (int32_t i = 0; i < set.num_items; ++i) {
       if (tables[i] != nullptr) {
         const AskAhead ahead = ahead_of_turn(set, tile.v_chunks, next != nullptr ? next->k_chunks : nullptr, c, i);
-        accumulate_values(item_of(set, i), *tables[i], {c, c + kColumnsPerTurn}, ahead);
+        accumulate_values(item_of(set, i), *tables[i], {c, c + turn}, ahead);
       }
     }
   }
