@@ -45,8 +45,10 @@ DEFECTS = {
         (KERNEL + "rows.h", "    q_pos = ref.q_pos;\n", "")],
     "column end of an item ignored": [
         (KERNEL + "rows.h", "const int32_t end = min_(item.col_end, bounds.col_end_max);", "const int32_t end = bounds.col_end_max;")],
-    "column end of a row reference ignored": [
-        (KERNEL + "rows.h", "    row.col_end = min_(ref.col_end, group.num_cols);", "    row.col_end = ref.col_end;")],
+    "column end of row references from the wrong head": [
+        ("src/schedule/groups.cc",
+         "    widest.num_cols = max_(widest.num_cols, arrays.groups[f.first_group + set * f.heads_per_set + h].num_cols);\n",
+         "")],
     "kv_pos ignored": [
         (KERNEL + "columns.h",
          "const int64_t position = item.group.kv_pos + place * item.group.kv_pos_stride;",
