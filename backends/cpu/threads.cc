@@ -13,17 +13,21 @@ void start_threads(tbb::task_arena& arena, int count) {
   constexpr auto kPatience = std::chrono::milliseconds(50);  // a busy or limited process may never get them all
   std::atomic<int> started{0};
   const auto deadline = std::chrono::steady_clock::now() + kPatience;
+  hand_off();
   arena.execute([&] {
     tbb::parallel_for(
         0, count,
         [&](int) {
+          hand_off();
           started.fetch_add(1);
           while (started.load() < count && std::chrono::steady_clock::now() < deadline) {
             std::this_thread::yield();
           }
+          hand_off();
         },
         tbb::simple_partitioner{});
   });
+  hand_off();
 }
 
 }  // namespace

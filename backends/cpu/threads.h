@@ -12,6 +12,12 @@
 
 namespace fovea::cpu {
 
+/// Order: what the caller wrote before a launch is seen by its tasks, and what they wrote by the caller. The pool orders both itself, but
+/// the system's oneTBB is built without the thread sanitizer, which sees this instead. A global, so that a task needs to read nothing
+/// before it.
+inline std::atomic<std::uint32_t> handoffs{0};
+inline void hand_off() { handoffs.fetch_add(1, std::memory_order_acq_rel); }
+
 class Threads {
  public:
   /// At most `budget` threads at a time; 0: all the process may use.
@@ -28,12 +34,15 @@ class Threads {
     }
     std::atomic<std::int64_t> next{0};
     const auto drain = [&](int) {
+      hand_off();
       const int slot = tbb::this_task_arena::current_thread_index();
       for (std::int64_t ticket = next.fetch_add(1, std::memory_order_relaxed); ticket < num_tickets;
            ticket = next.fetch_add(1, std::memory_order_relaxed)) {
         f(ticket, slot);
       }
+      hand_off();
     };
+    hand_off();
     const int helpers = static_cast<int>(std::min<std::int64_t>(num_tickets, count_));
     arena_.execute([&] {
       if (helpers == 1) {
@@ -42,6 +51,7 @@ class Threads {
         tbb::parallel_for(0, helpers, drain, tbb::simple_partitioner{});
       }
     });
+    hand_off();
   }
 
  private:
