@@ -139,7 +139,8 @@ void compare(const char* name, const TensorView& a, const TensorView& b) {
   for (std::int64_t i = 0; i < (a.defined() ? a.numel() : 0); ++i) {
     const double x = number_at(a, i), y = number_at(b, i);
     if (!(x == y || (std::isnan(x) && std::isnan(y)) || std::fabs(x - y) <= step * std::fabs(y))) {
-      fail(std::string("append_kv: ") + name + " " + a.to_string() + "[" + std::to_string(i) + "] = " + std::to_string(x) + ", expected " + std::to_string(y));
+      fail(std::string("append_kv: ") + name + " " + a.to_string() + "[" + std::to_string(i) + "] = " + std::to_string(x) + ", expected " +
+           std::to_string(y));
     }
   }
 }
