@@ -28,7 +28,8 @@ DEFECTS = {
     "k scale used for v": [
         (KERNEL + "kernel.cc", "const float v_scale = head_scale(item.columns.kv.v.scale,", "const float v_scale = head_scale(item.columns.kv.k.scale,")],
     "token scale of the wrong slot": [
-        (KERNEL + "columns.h", "table.v_scale[c] = scale_at(kv.v.scale, page, slot,", "table.v_scale[c] = scale_at(kv.v.scale, page, 0,")],
+        (KERNEL + "columns.h", "kv.v.scale.data + page * kv.v.scale.page_stride + slot * kv.v.scale.token_stride;",
+         "kv.v.scale.data + page * kv.v.scale.page_stride;")],
     "stale merge slot": [
         ("backends/cpu/kernels/merge/merge.cc",
          "static_cast<int64_t>(item.slot_begin + s) * partial.rows_per_slot",
@@ -44,25 +45,25 @@ DEFECTS = {
     "position of a row reference ignored": [
         (KERNEL + "rows.h", "    q_pos = ref.q_pos;\n", "")],
     "column end of an item ignored": [
-        (KERNEL + "rows.h", "const int32_t end = min_(item.col_end, bounds.col_end_max);", "const int32_t end = bounds.col_end_max;")],
+        (KERNEL + "rows.h", "const int32_t end = min_(item.end, bounds.col_end_max);", "const int32_t end = bounds.col_end_max;")],
     "column end of row references from the wrong head": [
         ("src/schedule/groups.cc",
          "    widest.num_cols = max_(widest.num_cols, arrays.groups[f.first_group + set * f.heads_per_set + h].num_cols);\n",
          "")],
     "kv_pos ignored": [
         (KERNEL + "columns.h",
-         "const int64_t position = item.group.kv_pos + place * item.group.kv_pos_stride;",
-         "const int64_t position = place * item.group.kv_pos_stride;")],
+         "const int64_t position = set.group.kv_pos + place * set.group.kv_pos_stride;",
+         "const int64_t position = place * set.group.kv_pos_stride;")],
     "stride of positions ignored": [
         (KERNEL + "columns.h",
-         "const int64_t position = item.group.kv_pos + place * item.group.kv_pos_stride;",
-         "const int64_t position = item.group.kv_pos + place;")],
+         "const int64_t position = set.group.kv_pos + place * set.group.kv_pos_stride;",
+         "const int64_t position = set.group.kv_pos + place;")],
     "table_rows ignored": [
         ("portable/batch_view.h", "static_cast<int64_t>(f.table_rows != nullptr ? f.table_rows[g] : g)", "static_cast<int64_t>(g)")],
     "mask of the last tile skipped": [
         (KERNEL + "columns.h",
-         "table.full = item.tiles.full.contains(whole);",
-         "table.full = item.tiles.full.contains(whole) || item.tiles.columns.first.end == whole.end;")],
+         "table.full = set.tiles.full.contains(whole);",
+         "table.full = set.tiles.full.contains(whole) || set.tiles.columns.first.end == whole.end;")],
     "group packing wrong": [
         (KERNEL + "rows.h",
          "const int32_t head = span.kv_head * params.group_size + packed_row % params.group_size;",
@@ -70,7 +71,7 @@ DEFECTS = {
     "v strides taken from k": [
         (KERNEL + "columns.h", ".v_page_bytes = kv.v.page_stride * v_bytes,", ".v_page_bytes = kv.k.page_stride * v_bytes,")],
     "NaN of unused slots leaks": [
-        (KERNEL + "columns.h", "!kv.by_index || (position < item.bounds.kv_len_max &&", "!kv.by_index || (true &&"),
+        (KERNEL + "columns.h", "!kv.by_index || (position < set.bounds.kv_len_max &&", "!kv.by_index || (true &&"),
         (KERNEL + "kernel.cc", "drop_unweighted_columns(tile, item.columns.zeros, table);", "")],
     "kv_len of by_index formats unchecked": [
         ("backends/cpu/device/softmax.h", "tile.by_index ? row.at.kv_len : kUnbounded", "kUnbounded")],
@@ -85,11 +86,11 @@ DEFECTS = {
     "logit transform after the mask": [
         ("backends/cpu/device/softmax.h",
          "const float masked = V::use_softmax ? -math::infinity<float>() : 0.0f;",
-         "const float masked = V::use_softmax ? transformed_logit(v, -math::infinity<float>(), row.at) * to_base2 : 0.0f;")],
+         "const float masked = V::use_softmax ? transformed_logit(v, -math::infinity<float>(), row.at) : 0.0f;")],
     "soft cap before the scale": [
         ("backends/cpu/device/softmax.h",
-         "transformed_logit(v, scores[c] * tile.scale, at) * to_base2;",
-         "transformed_logit(v, scores[c], at) * tile.scale * to_base2;")],
+         "transformed_logit(v, scores[c] * tile.scale, at);",
+         "transformed_logit(v, scores[c], at) * tile.scale;")],
     "planner skips the last tile of a chunk": [
         ("src/schedule/list.cc",
          "columns_of_tiles(chunks.tiles, chunk.begin, chunk.end, a.config.tile_kv",
