@@ -45,7 +45,8 @@ DEFECTS = {
     "position of a row reference ignored": [
         (KERNEL + "rows.h", "    q_pos = ref.q_pos;\n", "")],
     "column end of an item ignored": [
-        (KERNEL + "rows.h", "const int32_t end = min_(item.end, bounds.col_end_max);", "const int32_t end = bounds.col_end_max;")],
+        (KERNEL + "rows.h", "const int32_t end = min_(item.end, bounds.col_end_max);", "const int32_t end = bounds.col_end_max;"),
+        (KERNEL + "kernel.cc", "> work.col_begin && first_column < work.col_end;", "> work.col_begin;")],
     "column end of row references from the wrong head": [
         ("src/schedule/groups.cc",
          "    widest.num_cols = max_(widest.num_cols, arrays.groups[f.first_group + set * f.heads_per_set + h].num_cols);\n",
