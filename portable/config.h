@@ -33,6 +33,7 @@ struct KernelConfig {
 
 inline constexpr int kMaxKernelConfigs = 3;
 inline constexpr int kMaxFormats = 8;
+inline constexpr int32_t kMaxHeadDim = 1024;
 
 /// The integer rule that hands a group to a configuration, the same on host and device: the first whose tile holds all its packed rows,
 /// else the last. `configs` are sorted by tile_q; the last has form `list`, where a group may have any number of row tiles.

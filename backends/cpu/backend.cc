@@ -131,12 +131,10 @@ class CpuBackend : public Backend {
     const StatesView states{
         .in = in, .num_states = params.num_states, .out = params.out, .num_heads = params.num_heads, .head_dim = params.head_dim};
     const std::int64_t rows = std::int64_t{params.num_tokens} * params.num_heads;
-    const std::size_t row_floats = static_cast<std::size_t>(params.head_dim) + kRowPadding;
-    std::vector<float> scratch(row_floats * static_cast<std::size_t>(threads_.count()));
-    threads_.for_each_ticket(ceil_div(rows, kRowsPerTicket), [&](std::int64_t ticket, int slot) {
+    threads_.for_each_ticket(ceil_div(rows, kRowsPerTicket), [&](std::int64_t ticket, int) {
+      alignas(kAlignment) float row[kMaxHeadDim + kRowPadding];
       const std::int64_t begin = ticket * kRowsPerTicket;
-      isa_.merge_states(states, begin, std::min(begin + kRowsPerTicket, rows),
-                        scratch.data() + row_floats * static_cast<std::size_t>(slot));
+      isa_.merge_states(states, begin, std::min(begin + kRowsPerTicket, rows), row);
     });
   }
 

@@ -20,7 +20,7 @@ void check_new_tokens(const AppendArgs& args, Device device, AppendParams& param
   FOVEA_CHECK(args.k.dim(0) == args.v.dim(0), "append_kv: k has {} tokens but v has {}", args.k.dim(0), args.v.dim(0));
   FOVEA_CHECK(args.k.dim(1) == args.v.dim(1), "append_kv: k has {} heads but v has {}", args.k.dim(1), args.v.dim(1));
   FOVEA_CHECK(args.k.dim(0) < 1 << 29, "append_kv: k has {} tokens; at most {}", args.k.dim(0), (1 << 29) - 1);
-  FOVEA_CHECK(args.k.dim(1) <= 32768 && args.k.dim(2) <= 1024 && args.v.dim(2) <= 1024,
+  FOVEA_CHECK(args.k.dim(1) <= 32768 && args.k.dim(2) <= kMaxHeadDim && args.v.dim(2) <= kMaxHeadDim,
               "append_kv: {} heads of head_dim {} and {}; at most 32768 of 1024", args.k.dim(1), args.k.dim(2), args.v.dim(2));
   params.num_tokens = static_cast<std::int32_t>(args.k.dim(0));
   params.num_kv_heads = static_cast<std::int32_t>(args.k.dim(1));

@@ -58,7 +58,7 @@ MergeStatesParams check_merge_states(std::span<const State> states, const State&
   FOVEA_CHECK(!states.empty() && states.size() <= kMaxStates, "merge_states: {} states; it takes 1 to {}", states.size(), kMaxStates);
   check_tensor(argument(0, "o"), states[0].o, 3, "[tokens, heads, head_dim]", device);
   const StateRule rule{states[0].o.dim(0), states[0].o.dim(1), states[0].o.dim(2), device};
-  FOVEA_CHECK(rule.tokens < 1 << 29 && rule.heads <= 32768 && rule.head_dim <= 1024,
+  FOVEA_CHECK(rule.tokens < 1 << 29 && rule.heads <= 32768 && rule.head_dim <= kMaxHeadDim,
               "merge_states: states[0].o is [{}, {}, {}]; at most [{}, 32768, 1024]", rule.tokens, rule.heads, rule.head_dim,
               (1 << 29) - 1);
   MergeStatesParams params{};

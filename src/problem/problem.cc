@@ -7,7 +7,6 @@
 namespace fovea {
 namespace {
 
-constexpr std::int32_t kMaxHeadDim = 1024;
 constexpr std::int32_t kMaxHeads = 32768;                     // RowGroup and WorkItem hold heads in 16 bits, one of them reserved
 constexpr std::int32_t kMaxCount = (1 << 29) - 1;             // positions and their sums stay inside 32 bits
 constexpr std::int64_t kMaxKvTokens = std::int64_t{1} << 47;  // times heads stays inside 64 bits
