@@ -47,18 +47,16 @@ void lay_out(const Problem& problem, const Choice& choice, Scratch& s, Layout& l
   layout.place(s.row_sum, kMaxSetRows);
   layout.place(s.rows, kMaxSetRows);
   for (TileColumns& tile : s.tiles) {
-    layout.place(tile.k, columns);
-    layout.place(tile.v, columns);
     layout.place(tile.k_scale, columns);
     layout.place(tile.v_scale, columns);
-    layout.place(tile.k_chunks, kMaxSetItems * columns);
-    layout.place(tile.v_chunks, kMaxSetItems * columns);
     for (ColumnTable& head : tile.heads) {
       layout.place(head.k_rows, columns);
       layout.place(head.v_rows, columns);
       layout.place(head.k_scale, columns);
       layout.place(head.v_scale, columns);
     }
+    layout.place(tile.table.k_rows, columns);
+    layout.place(tile.table.v_rows, columns);
     layout.place(tile.table.kv_pos, columns);
     layout.place(tile.table.live, columns);
   }

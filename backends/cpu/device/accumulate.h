@@ -11,12 +11,12 @@ namespace fovea::cpu::FOVEA_CPU_ISA {
 struct AccumulateArgs {
   const float* weights;  // [rows, weight_stride]
   int32_t weight_stride, rows;
-  const void* const* v_rows;  // [columns]
+  HeadRows v;
   int32_t column_begin, column_end;
   int32_t head_dim;
   float* o;  // [rows, o_stride], rows padded to whole vectors
   int32_t o_stride;
-  AskAhead ahead;  // [columns]
+  AskAhead ahead;
 };
 
 /// R rows by N vectors from row `r`, element `d` on. `Tail`: only the first `last` lanes of the only vector exist in V.
@@ -32,12 +32,12 @@ FOVEA_FN void accumulate_cell(const AccumulateArgs& args, int r, int d, int last
   const float* weights = args.weights + static_cast<int64_t>(r) * args.weight_stride;
   for (int c = args.column_begin; c < args.column_end; ++c) {
     if (asks) {
-      const char* next = static_cast<const char*>(args.ahead.chunks[c]) + d * kBytes<D>;
+      const char* next = args.ahead.chunk(c) + d * kBytes<D>;
       for (int offset = 0; offset < N * kLanes * kBytes<D>; offset += 64) {
         ask_for(next + offset);
       }
     }
-    const char* row = static_cast<const char*>(args.v_rows[c]) + d * kBytes<D>;
+    const char* row = args.v.row(c) + d * kBytes<D>;
     Vec values[N];
     for (int n = 0; n < N; ++n) {
       values[n] = Tail ? load_first_as<D>(row, last) : load_as<D>(row + n * kLanes * kBytes<D>);
@@ -61,13 +61,13 @@ FOVEA_FN void accumulate_row_cells(const AccumulateArgs& args, int r) {
   const int dim = args.head_dim;
   int d = 0;
   for (; d + N * kLanes <= dim; d += N * kLanes) {
-    accumulate_cell<D, R, N, false>(args, r, d, 0, r == 0 && args.ahead.chunks != nullptr);
+    accumulate_cell<D, R, N, false>(args, r, d, 0, r == 0 && args.ahead.rows != nullptr);
   }
   for (; d + kLanes <= dim; d += kLanes) {
-    accumulate_cell<D, R, 1, false>(args, r, d, 0, r == 0 && args.ahead.chunks != nullptr);
+    accumulate_cell<D, R, 1, false>(args, r, d, 0, r == 0 && args.ahead.rows != nullptr);
   }
   if (d < dim) {
-    accumulate_cell<D, R, 1, true>(args, r, d, dim - d, r == 0 && args.ahead.chunks != nullptr);
+    accumulate_cell<D, R, 1, true>(args, r, d, dim - d, r == 0 && args.ahead.rows != nullptr);
   }
 }
 

@@ -5,12 +5,31 @@
 
 namespace fovea::cpu::FOVEA_CPU_ISA {
 
+/// Rows of a kv tile for one head: row c is at rows[c] + offset bytes.
+struct HeadRows {
+  const void* const* rows;
+  int64_t offset = 0;
+
+  FOVEA_FN const char* row(int c) const { return static_cast<const char*>(rows[c]) + offset; }
+};
+
 /// Memory to ask for while rows are computed on: as many chunks of a row's bytes as there are rows, in the order in which memory has them.
+/// Chunk i of a computation is chunk `first` + i of the rows, of which each has `per_row` side by side: the heads of a token.
 ///
 /// Lines are asked for one or two at a time between the arithmetic: a burst fills the core's miss buffers, and everything waits for them
 /// (notes.md of attention_simd has the figures).
 struct AskAhead {
-  const void* const* chunks = nullptr;  // null: nothing to ask for
+  const void* const* rows = nullptr;  // null: nothing to ask for
+  int64_t offset = 0;                 // bytes from there to the first chunk
+  int32_t first = 0, per_row = 1;
+  int32_t chunk_bytes = 0;
+  uint32_t inverse = 1u << 16;  // 2^16 / per_row, rounded up: exact for the few hundred chunks of a tile
+
+  FOVEA_FN const char* chunk(int i) const {
+    const int32_t place = first + i;
+    const int32_t row = static_cast<int32_t>(static_cast<uint32_t>(place) * inverse >> 16);
+    return static_cast<const char*>(rows[row]) + offset + static_cast<int64_t>(place - row * per_row) * chunk_bytes;
+  }
 };
 
 FOVEA_FN void ask_for(const char* p) { _mm_prefetch(p, _MM_HINT_T0); }
@@ -19,12 +38,12 @@ FOVEA_FN void ask_for(const char* p) { _mm_prefetch(p, _MM_HINT_T0); }
 struct DotArgs {
   const float* q;  // [rows, q_stride]
   int32_t q_stride, rows;
-  const void* const* k_rows;  // [columns]
-  int32_t columns;            // a multiple of 4
+  HeadRows k;
+  int32_t columns;  // a multiple of 4
   int32_t head_dim;
   float* scores;  // [rows, score_stride]
   int32_t score_stride;
-  AskAhead ahead;  // [columns]
+  AskAhead ahead;
 };
 
 /// R rows by C columns from row `r`, column `c` on.
@@ -39,12 +58,12 @@ FOVEA_FN void dot_cell(const DotArgs& args, int r, int c) {
   const float* q = args.q + static_cast<int64_t>(r) * args.q_stride;
   const char* k[C];
   for (int j = 0; j < C; ++j) {
-    k[j] = static_cast<const char*>(args.k_rows[c + j]);
+    k[j] = args.k.row(c + j);
   }
-  const bool asks = r == 0 && args.ahead.chunks != nullptr;
+  const bool asks = r == 0 && args.ahead.rows != nullptr;
   const char* next[C];
   for (int j = 0; j < C; ++j) {
-    next[j] = asks ? static_cast<const char*>(args.ahead.chunks[c + j]) : nullptr;
+    next[j] = asks ? args.ahead.chunk(c + j) : nullptr;
   }
   const int whole = args.head_dim / kLanes * kLanes;
   constexpr int kStepsPerLine = max_(1, 64 / (kLanes * kBytes<D>));

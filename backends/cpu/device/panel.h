@@ -2,6 +2,7 @@
 // microkernel. A panel is kPanel columns wide: element (k, column j) of panel p is at (p * depth + k) * kPanel + j.
 #pragma once
 
+#include "backends/cpu/device/dot.h"
 #include "backends/cpu/device/vector.h"
 
 namespace fovea::cpu::FOVEA_CPU_ISA {
@@ -41,14 +42,14 @@ FOVEA_FN void transpose(const Vec (&rows)[kLanes], Vec (&columns)[kLanes]) {
 
 /// Panels of K transposed: depth head_dim, columns the K rows. `columns` is a multiple of kPanel.
 template <DType D>
-void pack_k(const void* const* k_rows, int columns, int head_dim, float* panels) {
+void pack_k(const HeadRows& k, int columns, int head_dim, float* panels) {
   for (int c = 0; c < columns; c += kLanes) {
     float* panel = panels + static_cast<int64_t>(c / kPanel) * head_dim * kPanel + c % kPanel;
     for (int d = 0; d < head_dim; d += kLanes) {
       const int depth = min_(kLanes, head_dim - d);
       Vec rows[kLanes], turned[kLanes];
       for (int i = 0; i < kLanes; ++i) {
-        const char* p = static_cast<const char*>(k_rows[c + i]) + d * kBytes<D>;
+        const char* p = k.row(c + i) + d * kBytes<D>;
         rows[i] = depth == kLanes ? load_as<D>(p) : load_first_as<D>(p, depth);
       }
       transpose(rows, turned);
@@ -61,9 +62,9 @@ void pack_k(const void* const* k_rows, int columns, int head_dim, float* panels)
 
 /// Panels of V: depth the V rows, columns head_dim, padded with zeros.
 template <DType D>
-void pack_v(const void* const* v_rows, int columns, int head_dim, float* panels) {
+void pack_v(const HeadRows& v, int columns, int head_dim, float* panels) {
   for (int c = 0; c < columns; ++c) {
-    const char* row = static_cast<const char*>(v_rows[c]);
+    const char* row = v.row(c);
     float* out = panels + static_cast<int64_t>(c) * kPanel;
     for (int d = 0; d < head_dim; d += kPanel, out += static_cast<int64_t>(columns) * kPanel) {
       for (int half = 0; half < kPanel; half += kLanes) {

@@ -1,6 +1,7 @@
 // The columns of a kv tile as addresses, positions and scales: the only place that reads page tables.
 #pragma once
 
+#include "backends/cpu/device/dot.h"
 #include "backends/cpu/device/vector.h"
 #include "backends/cpu/kernels/attention_simd/rows.h"
 
@@ -76,8 +77,8 @@ FOVEA_FN void fill_live(const SetColumns& set, Span columns, TileColumns& tile) 
                                                               (position >= some_see.second.begin && position < some_see.second.end)));
     if (seen) {
       table.live[c] = -1;
-      tile.k[c] = set.cache.k + page * set.cache.k_page_bytes + slot * set.cache.k_token_bytes;
-      tile.v[c] = set.cache.v + page * set.cache.v_page_bytes + slot * set.cache.v_token_bytes;
+      table.k_rows[c] = set.cache.k + page * set.cache.k_page_bytes + slot * set.cache.k_token_bytes;
+      table.v_rows[c] = set.cache.v + page * set.cache.v_page_bytes + slot * set.cache.v_token_bytes;
       if (kv.k.scale.per_token) {
         tile.k_scale[c] = kv.k.scale.data + page * kv.k.scale.page_stride + slot * kv.k.scale.token_stride;
       }
@@ -95,17 +96,6 @@ FOVEA_FN void fill_live(const SetColumns& set, Span columns, TileColumns& tile) 
   }
 }
 
-/// Chunks of a row's bytes in the order of memory: token by token where the heads of a token are adjacent, else head by head.
-FOVEA_FN void list_chunks(const SetColumns& set, const char* const* rows, int64_t head_bytes, int64_t row_bytes, const void** chunks) {
-  const bool adjacent = head_bytes == row_bytes;
-  for (int32_t h = 0; h < set.num_heads; ++h) {
-    for (int32_t c = 0; c < set.tile_kv; ++c) {
-      const char* row = rows[c] != nullptr ? rows[c] + h * head_bytes : static_cast<const char*>(set.zeros);
-      chunks[adjacent ? c * set.num_heads + h : h * set.tile_kv + c] = row;
-    }
-  }
-}
-
 /// Fills `tile` for kv tile number `index`. False: no row sees any of it.
 FOVEA_FN bool fill_tile(const SetColumns& set, int32_t index, TileColumns& tile) {
   const int32_t first = index * set.tile_kv;
@@ -117,26 +107,25 @@ FOVEA_FN bool fill_tile(const SetColumns& set, int32_t index, TileColumns& tile)
   table.full = set.tiles.full.contains(whole);
   if (!table.full) {
     for (int32_t c = 0; c < set.tile_kv; ++c) {
-      tile.k[c] = nullptr;
-      tile.v[c] = nullptr;
+      table.k_rows[c] = nullptr;
+      table.v_rows[c] = nullptr;
       table.kv_pos[c] = 0;
       table.live[c] = 0;
     }
   }
   fill_live(set, clipped(set.tiles.columns.first, whole.begin, whole.end), tile);
   fill_live(set, clipped(set.tiles.columns.second, whole.begin, whole.end), tile);
-  if (table.live_end <= table.live_begin) {
-    return false;
-  }
-  if (set.asks_ahead) {
-    list_chunks(set, tile.k, set.cache.k_head_bytes, set.k_row_bytes, tile.k_chunks);
-    list_chunks(set, tile.v, set.cache.v_head_bytes, set.v_row_bytes, tile.v_chunks);
-  }
-  return true;
+  return table.live_end > table.live_begin;
 }
 
-/// The table of kv head first_head + `head`.
-FOVEA_FN ColumnTable& select_head(const SetColumns& set, int32_t head, TileColumns& tile) {
+/// One head's columns of a tile.
+struct HeadColumns {
+  ColumnTable* table;
+  int64_t k_offset, v_offset;  // bytes to add to the table's rows
+};
+
+/// A copy of the tile's table with the rows and scales of kv head first_head + `head`; what no row may see points to zeros.
+FOVEA_FN ColumnTable& copy_table(const SetColumns& set, int32_t head, TileColumns& tile) {
   ColumnTable& table = tile.heads[head];
   table.kv_pos = tile.table.kv_pos;
   table.live = tile.table.live;
@@ -144,25 +133,32 @@ FOVEA_FN ColumnTable& select_head(const SetColumns& set, int32_t head, TileColum
   table.live_begin = tile.table.live_begin;
   table.live_end = tile.table.live_end;
   table.full = tile.table.full;
-  const char* zeros = static_cast<const char*>(set.zeros);
-  const int64_t k_offset = head * set.cache.k_head_bytes;
-  const int64_t v_offset = head * set.cache.v_head_bytes;
+  const HeadRows k{.rows = tile.table.k_rows, .offset = head * set.cache.k_head_bytes};
+  const HeadRows v{.rows = tile.table.v_rows, .offset = head * set.cache.v_head_bytes};
   for (int32_t c = 0; c < set.tile_kv; ++c) {
-    table.k_rows[c] = tile.k[c] != nullptr ? tile.k[c] + k_offset : zeros;
-    table.v_rows[c] = tile.v[c] != nullptr ? tile.v[c] + v_offset : zeros;
+    table.k_rows[c] = k.rows[c] != nullptr ? k.row(c) : set.zeros;
+    table.v_rows[c] = v.rows[c] != nullptr ? v.row(c) : set.zeros;
   }
   const int64_t kv_head = set.first_head + head;
   if (set.kv.k.scale.per_token) {
     for (int32_t c = 0; c < set.tile_kv; ++c) {
-      table.k_scale[c] = tile.k[c] != nullptr ? tile.k_scale[c][kv_head * set.kv.k.scale.head_stride] : 1.0f;
+      table.k_scale[c] = k.rows[c] != nullptr ? tile.k_scale[c][kv_head * set.kv.k.scale.head_stride] : 1.0f;
     }
   }
   if (set.kv.v.scale.per_token) {
     for (int32_t c = 0; c < set.tile_kv; ++c) {
-      table.v_scale[c] = tile.v[c] != nullptr ? tile.v_scale[c][kv_head * set.kv.v.scale.head_stride] : 1.0f;
+      table.v_scale[c] = v.rows[c] != nullptr ? tile.v_scale[c][kv_head * set.kv.v.scale.head_stride] : 1.0f;
     }
   }
   return table;
+}
+
+/// The columns of kv head first_head + `head`.
+FOVEA_FN HeadColumns select_head(const SetColumns& set, int32_t head, TileColumns& tile) {
+  if (tile.table.full && !set.kv.k.scale.per_token && !set.kv.v.scale.per_token) {
+    return {.table = &tile.table, .k_offset = head * set.cache.k_head_bytes, .v_offset = head * set.cache.v_head_bytes};
+  }
+  return {.table = &copy_table(set, head, tile), .k_offset = 0, .v_offset = 0};
 }
 
 /// V rows that no row gives weight are not read: they may hold anything, and 0 * NaN is NaN.

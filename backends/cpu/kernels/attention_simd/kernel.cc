@@ -61,7 +61,7 @@ Item item_of(const ItemSet& set, int32_t i) {
 }
 
 /// Scores of `part` of the tile's columns: all of them where there are panels.
-void compute_scores(const Item& item, const ColumnTable& table, Span part, AskAhead ahead) {
+void compute_scores(const Item& item, const HeadColumns& head, Span part, AskAhead ahead) {
   const Scratch& scratch = item.scratch;
   const int32_t head_dim = item.params.head_dim_qk;
   const int32_t tile_kv = item.columns.tile_kv;
@@ -70,7 +70,7 @@ void compute_scores(const Item& item, const ColumnTable& table, Span part, AskAh
     const DotArgs args{.q = item.q,
                        .q_stride = padded(head_dim),
                        .rows = item.num_rows,
-                       .k_rows = table.k_rows + part.begin,
+                       .k = {head.table->k_rows + part.begin, head.k_offset},
                        .columns = part.length(),
                        .head_dim = head_dim,
                        .scores = item.scores + part.begin,
@@ -79,7 +79,7 @@ void compute_scores(const Item& item, const ColumnTable& table, Span part, AskAh
     with_dtype(dtype, [&]<DType D>() { dot_rows<D>(args); });
     return;
   }
-  with_dtype(dtype, [&]<DType D>() { pack_k<D>(table.k_rows, tile_kv, head_dim, scratch.k_panels); });
+  with_dtype(dtype, [&]<DType D>() { pack_k<D>({head.table->k_rows, head.k_offset}, tile_kv, head_dim, scratch.k_panels); });
   panel_product({.a = item.q,
                  .a_stride = padded(head_dim),
                  .panel = scratch.k_panels,
@@ -90,7 +90,7 @@ void compute_scores(const Item& item, const ColumnTable& table, Span part, AskAh
                 item.num_rows, tile_kv / kPanel);
 }
 
-void accumulate_values(const Item& item, const ColumnTable& table, Span part, AskAhead ahead) {
+void accumulate_values(const Item& item, const HeadColumns& head, Span part, AskAhead ahead) {
   const Scratch& scratch = item.scratch;
   const int32_t head_dim = item.params.head_dim_vo;
   const int32_t tile_kv = item.columns.tile_kv;
@@ -99,9 +99,9 @@ void accumulate_values(const Item& item, const ColumnTable& table, Span part, As
     const AccumulateArgs args{.weights = item.scores + part.begin,
                               .weight_stride = tile_kv,
                               .rows = item.num_rows,
-                              .v_rows = table.v_rows + part.begin,
-                              .column_begin = max_(table.live_begin - part.begin, 0),
-                              .column_end = min_(table.live_end, part.end) - part.begin,
+                              .v = {head.table->v_rows + part.begin, head.v_offset},
+                              .column_begin = max_(head.table->live_begin - part.begin, 0),
+                              .column_end = min_(head.table->live_end, part.end) - part.begin,
                               .head_dim = head_dim,
                               .o = item.o,
                               .o_stride = padded(head_dim),
@@ -109,7 +109,7 @@ void accumulate_values(const Item& item, const ColumnTable& table, Span part, As
     with_dtype(dtype, [&]<DType D>() { accumulate_rows<D>(args); });
     return;
   }
-  with_dtype(dtype, [&]<DType D>() { pack_v<D>(table.v_rows, tile_kv, head_dim, scratch.v_panels); });
+  with_dtype(dtype, [&]<DType D>() { pack_v<D>({head.table->v_rows, head.v_offset}, tile_kv, head_dim, scratch.v_panels); });
   panel_product({.a = item.scores,
                  .a_stride = tile_kv,
                  .panel = scratch.v_panels,
@@ -152,20 +152,27 @@ bool has_tile(const ItemSet& set, const WorkItem& work, int32_t first_column) {
   return first_column + set.columns.tile_kv > work.col_begin && first_column < work.col_end;
 }
 
+/// A head's K rows, or V rows, of the next tile.
+AskAhead ahead_of_head(const void* const* rows, int64_t offset, int64_t row_bytes) {
+  return {.rows = rows, .offset = offset, .chunk_bytes = static_cast<int32_t>(row_bytes)};
+}
+
 /// Head after head, the next tile's memory asked for meanwhile.
 void compute_head_by_head(const ItemSet& set, TileColumns& tile, const TileColumns* next) {
-  const int32_t tile_kv = set.columns.tile_kv;
+  const SetColumns& columns = set.columns;
+  const Span all{0, columns.tile_kv};
   for (int32_t i = 0; i < set.num_items; ++i) {
     if (!has_tile(set, set.items[i], tile.table.first_column)) {
       continue;
     }
-    const int32_t head = set.items[i].kv_head - set.columns.first_head;
-    const bool asks = next != nullptr && set.columns.asks_ahead;
     const Item item = item_of(set, i);
-    ColumnTable& table = select_head(set.columns, head, tile);
-    compute_scores(item, table, {0, tile_kv}, {.chunks = asks ? next->k_chunks + head * tile_kv : nullptr});
-    weigh(item, table);
-    accumulate_values(item, table, {0, tile_kv}, {.chunks = asks ? next->v_chunks + head * tile_kv : nullptr});
+    const int32_t h = set.items[i].kv_head - columns.first_head;
+    const HeadColumns head = select_head(columns, h, tile);
+    const bool asks = next != nullptr && columns.asks_ahead;
+    const HeadCache& cache = columns.cache;
+    compute_scores(item, head, all, asks ? ahead_of_head(next->table.k_rows, h * cache.k_head_bytes, columns.k_row_bytes) : AskAhead{});
+    weigh(item, *head.table);
+    accumulate_values(item, head, all, asks ? ahead_of_head(next->table.v_rows, h * cache.v_head_bytes, columns.v_row_bytes) : AskAhead{});
   }
 }
 
@@ -174,38 +181,43 @@ void compute_head_by_head(const ItemSet& set, TileColumns& tile, const TileColum
 /// registers.
 int32_t columns_per_turn(int32_t num_rows) { return num_rows <= 2 ? 4 : (num_rows < 8 ? 8 : 16); }
 
-/// Chunks to ask for at a head's turn at columns from `c` on: those of the turn after this one, `then` after the last.
-AskAhead ahead_of_turn(const ItemSet& set, const void* const* chunks, const void* const* then, int32_t c, int32_t head) {
+/// What item `i` asks for at its turn at columns from `c` on: its part of the turn after this one, of `then` after the last.
+AskAhead ahead_of_turn(const ItemSet& set, const void* const* rows, const void* const* then, int64_t row_bytes, int32_t c, int32_t i) {
   const int32_t turn = columns_per_turn(set.num_rows);
-  const int32_t next = c + turn;
-  const void* const* from = next < set.columns.tile_kv ? chunks + next * set.columns.num_heads : then;
-  return {.chunks = from != nullptr ? from + head * turn : nullptr};
+  const bool same_tile = c + turn < set.columns.tile_kv;
+  return {.rows = same_tile ? rows + c + turn : then,
+          .first = i * turn,
+          .per_row = set.num_items,
+          .chunk_bytes = static_cast<int32_t>(row_bytes),
+          .inverse = ((1u << 16) + static_cast<uint32_t>(set.num_items) - 1) / static_cast<uint32_t>(set.num_items)};
 }
 
 void compute_by_turns(const ItemSet& set, TileColumns& tile, const TileColumns* next) {
   const int32_t turn = columns_per_turn(set.num_rows);
-  ColumnTable* tables[kMaxSetItems];
+  HeadColumns heads[kMaxSetItems];
   for (int32_t i = 0; i < set.num_items; ++i) {
     const bool has = has_tile(set, set.items[i], tile.table.first_column);
-    tables[i] = has ? &select_head(set.columns, set.items[i].kv_head - set.columns.first_head, tile) : nullptr;
+    heads[i] = has ? select_head(set.columns, set.items[i].kv_head - set.columns.first_head, tile) : HeadColumns{};
   }
+  const int64_t k_bytes = set.columns.k_row_bytes;
+  const int64_t v_bytes = set.columns.v_row_bytes;
   for (int32_t c = 0; c < set.columns.tile_kv; c += turn) {
     for (int32_t i = 0; i < set.num_items; ++i) {
-      if (tables[i] != nullptr) {
-        compute_scores(item_of(set, i), *tables[i], {c, c + turn}, ahead_of_turn(set, tile.k_chunks, tile.v_chunks, c, i));
+      if (heads[i].table != nullptr) {
+        compute_scores(item_of(set, i), heads[i], {c, c + turn}, ahead_of_turn(set, tile.table.k_rows, tile.table.v_rows, k_bytes, c, i));
       }
     }
   }
   for (int32_t i = 0; i < set.num_items; ++i) {
-    if (tables[i] != nullptr) {
-      weigh(item_of(set, i), *tables[i]);
+    if (heads[i].table != nullptr) {
+      weigh(item_of(set, i), *heads[i].table);
     }
   }
+  const void* const* then = next != nullptr ? next->table.k_rows : nullptr;
   for (int32_t c = 0; c < set.columns.tile_kv; c += turn) {
     for (int32_t i = 0; i < set.num_items; ++i) {
-      if (tables[i] != nullptr) {
-        const AskAhead ahead = ahead_of_turn(set, tile.v_chunks, next != nullptr ? next->k_chunks : nullptr, c, i);
-        accumulate_values(item_of(set, i), *tables[i], {c, c + turn}, ahead);
+      if (heads[i].table != nullptr) {
+        accumulate_values(item_of(set, i), heads[i], {c, c + turn}, ahead_of_turn(set, tile.table.v_rows, then, v_bytes, c, i));
       }
     }
   }

@@ -20,16 +20,12 @@ inline constexpr int32_t kMaxSetItems = 8;
 inline constexpr int32_t kMaxSetRows = 128;
 static_assert(kMaxSetRows >= kMaxTileQ);
 
-/// A kv tile as addresses, for the first head of a set; null: a column that no row may see.
+/// A kv tile as addresses.
 struct TileColumns {
-  const char** k;         // [tile_kv]
-  const char** v;         // [tile_kv]
-  const float** k_scale;  // [tile_kv]; where scales differ from column to column
-  const float** v_scale;  // [tile_kv]
-  const void** k_chunks;  // [kMaxSetItems * tile_kv] what to ask memory for before this tile, in the order in which memory has it
-  const void** v_chunks;
-  ColumnTable table;                // positions and liveness, the same for all heads
-  ColumnTable heads[kMaxSetItems];  // with each head's own rows and scales
+  const float** k_scale;            // [tile_kv]; where scales differ from column to column
+  const float** v_scale;            // [tile_kv]
+  ColumnTable table;                // for the first head of a set; rows null: a column that no row may see
+  ColumnTable heads[kMaxSetItems];  // with each head's own rows and scales, where it isn't enough to add an offset to the first head's
 };
 
 /// One thread's memory, sized by load() for the largest configuration.
