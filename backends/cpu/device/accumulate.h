@@ -32,9 +32,9 @@ FOVEA_FN void accumulate_cell(const AccumulateArgs& args, int r, int d, int last
   const float* weights = args.weights + static_cast<int64_t>(r) * args.weight_stride;
   for (int c = args.column_begin; c < args.column_end; ++c) {
     if (asks) {
-      const char* next = args.ahead.chunk(c) + d * kBytes<D>;
+      const uint64_t next = args.ahead.chunk(c) + static_cast<uint64_t>(d * kBytes<D>);
       for (int offset = 0; offset < N * kLanes * kBytes<D>; offset += 64) {
-        ask_for(next + offset);
+        ask_for(next + static_cast<uint64_t>(offset));
       }
     }
     const char* row = args.v.row(c) + d * kBytes<D>;

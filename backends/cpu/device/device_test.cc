@@ -155,7 +155,7 @@ Sums weighted_sums(DType dtype, int rows, int head_dim) {
                             .ahead = {}};
   with_dtype(dtype, [&]<DType D>() {
     accumulate_rows<D>(args);
-    pack_v<D>({v_rows.data()}, kColumns, head_dim, panels.data());
+    pack_v<D>({v_rows.data()}, kColumns, head_dim, panels.data(), {});
   });
   panel_product({.a = weights.data(),
                  .a_stride = kColumns,
@@ -207,7 +207,7 @@ TEST_P(DeviceTest, PanelScoresMatchDots) {
     for (std::size_t i = 0; i < q.size(); ++i) {
       q[i] = std::cos(static_cast<float>(i));
     }
-    with_dtype(GetParam(), [&]<DType D>() { pack_k<D>({k_rows.data()}, kColumns, head_dim, panels.data()); });
+    with_dtype(GetParam(), [&]<DType D>() { pack_k<D>({k_rows.data()}, kColumns, head_dim, panels.data(), {}); });
     panel_product({.a = q.data(),
                    .a_stride = stride,
                    .panel = panels.data(),

@@ -25,14 +25,16 @@ struct AskAhead {
   int32_t chunk_bytes = 0;
   uint32_t inverse = 1u << 16;  // 2^16 / per_row, rounded up: exact for the few hundred chunks of a tile
 
-  FOVEA_FN const char* chunk(int i) const {
+  /// A number, not a pointer: rows of columns that nobody sees are null, and asking for what is beside them does no harm.
+  FOVEA_FN uint64_t chunk(int i) const {
     const int32_t place = first + i;
     const int32_t row = static_cast<int32_t>(static_cast<uint32_t>(place) * inverse >> 16);
-    return static_cast<const char*>(rows[row]) + offset + static_cast<int64_t>(place - row * per_row) * chunk_bytes;
+    return reinterpret_cast<uint64_t>(rows[row]) + static_cast<uint64_t>(offset) +
+           static_cast<uint64_t>(place - row * per_row) * static_cast<uint64_t>(chunk_bytes);
   }
 };
 
-FOVEA_FN void ask_for(const char* p) { _mm_prefetch(p, _MM_HINT_T0); }
+FOVEA_FN void ask_for(uint64_t address) { _mm_prefetch(reinterpret_cast<const char*>(address), _MM_HINT_T0); }
 
 /// scores[r * score_stride + c] = q row r . K row c.  Rows of q are zero-padded to whole vectors.
 struct DotArgs {
@@ -61,16 +63,16 @@ FOVEA_FN void dot_cell(const DotArgs& args, int r, int c) {
     k[j] = args.k.row(c + j);
   }
   const bool asks = r == 0 && args.ahead.rows != nullptr;
-  const char* next[C];
+  uint64_t next[C];
   for (int j = 0; j < C; ++j) {
-    next[j] = asks ? args.ahead.chunk(c + j) : nullptr;
+    next[j] = asks ? args.ahead.chunk(c + j) : 0;
   }
   const int whole = args.head_dim / kLanes * kLanes;
   constexpr int kStepsPerLine = max_(1, 64 / (kLanes * kBytes<D>));
   for (int d = 0, step = 0; d < whole; d += kLanes, ++step) {
     for (int j = 0; j < C; ++j) {
       if (asks && j * kStepsPerLine / C == step % kStepsPerLine) {
-        ask_for(next[j] + d * kBytes<D>);
+        ask_for(next[j] + static_cast<uint64_t>(d * kBytes<D>));
       }
     }
     Vec keys[C];

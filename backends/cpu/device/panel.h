@@ -42,13 +42,17 @@ FOVEA_FN void transpose(const Vec (&rows)[kLanes], Vec (&columns)[kLanes]) {
 
 /// Panels of K transposed: depth head_dim, columns the K rows. `columns` is a multiple of kPanel.
 template <DType D>
-void pack_k(const HeadRows& k, int columns, int head_dim, float* panels) {
+void pack_k(const HeadRows& k, int columns, int head_dim, float* panels, const AskAhead& ahead) {
   for (int c = 0; c < columns; c += kLanes) {
     float* panel = panels + static_cast<int64_t>(c / kPanel) * head_dim * kPanel + c % kPanel;
     for (int d = 0; d < head_dim; d += kLanes) {
       const int depth = min_(kLanes, head_dim - d);
       Vec rows[kLanes], turned[kLanes];
+      const bool asks = ahead.rows != nullptr && d * kBytes<D> % 64 == 0;
       for (int i = 0; i < kLanes; ++i) {
+        if (asks) {
+          ask_for(ahead.chunk(c + i) + static_cast<uint64_t>(d * kBytes<D>));
+        }
         const char* p = k.row(c + i) + d * kBytes<D>;
         rows[i] = depth == kLanes ? load_as<D>(p) : load_first_as<D>(p, depth);
       }
@@ -62,11 +66,16 @@ void pack_k(const HeadRows& k, int columns, int head_dim, float* panels) {
 
 /// Panels of V: depth the V rows, columns head_dim, padded with zeros.
 template <DType D>
-void pack_v(const HeadRows& v, int columns, int head_dim, float* panels) {
+void pack_v(const HeadRows& v, int columns, int head_dim, float* panels, const AskAhead& ahead) {
   for (int c = 0; c < columns; ++c) {
     const char* row = v.row(c);
     float* out = panels + static_cast<int64_t>(c) * kPanel;
     for (int d = 0; d < head_dim; d += kPanel, out += static_cast<int64_t>(columns) * kPanel) {
+      if (ahead.rows != nullptr) {
+        for (int offset = 0; offset < kPanel * kBytes<D>; offset += 64) {
+          ask_for(ahead.chunk(c) + static_cast<uint64_t>(d * kBytes<D> + offset));
+        }
+      }
       for (int half = 0; half < kPanel; half += kLanes) {
         const int left = head_dim - d - half;
         const char* p = row + (d + half) * kBytes<D>;

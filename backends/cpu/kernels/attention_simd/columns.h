@@ -40,7 +40,6 @@ struct SetColumns {
   KvRange range;
   int32_t first_head, num_heads, tile_kv;  // heads first_head .. first_head + num_heads - 1 at most
   int64_t k_row_bytes, v_row_bytes;
-  bool asks_ahead;
   bool heads_adjacent;  // in K and in V: the heads of a token side by side
   const void* zeros;
 };

@@ -60,64 +60,84 @@ Item item_of(const ItemSet& set, int32_t i) {
           .direct = set.direct};
 }
 
-/// Scores of `part` of the tile's columns: all of them where there are panels.
-void compute_scores(const Item& item, const HeadColumns& head, Span part, AskAhead ahead) {
-  const Scratch& scratch = item.scratch;
-  const int32_t head_dim = item.params.head_dim_qk;
-  const int32_t tile_kv = item.columns.tile_kv;
+DotArgs dot_args(const Item& item, const HeadColumns& head, AskAhead ahead) {
+  return {.q = item.q,
+          .q_stride = padded(item.params.head_dim_qk),
+          .rows = item.num_rows,
+          .k = {head.table->k_rows, head.k_offset},
+          .columns = item.columns.tile_kv,
+          .head_dim = item.params.head_dim_qk,
+          .scores = item.scores,
+          .score_stride = item.columns.tile_kv,
+          .ahead = ahead};
+}
+
+AccumulateArgs accumulate_args(const Item& item, const HeadColumns& head, AskAhead ahead) {
+  return {.weights = item.scores,
+          .weight_stride = item.columns.tile_kv,
+          .rows = item.num_rows,
+          .v = {head.table->v_rows, head.v_offset},
+          .column_begin = head.table->live_begin,
+          .column_end = head.table->live_end,
+          .head_dim = item.params.head_dim_vo,
+          .o = item.o,
+          .o_stride = padded(item.params.head_dim_vo),
+          .ahead = ahead};
+}
+
+/// The part of a tile's work that columns [begin, end) are.
+DotArgs part_of(DotArgs args, int32_t begin, int32_t end, AskAhead ahead) {
+  args.k.rows += begin;
+  args.scores += begin;
+  args.columns = end - begin;
+  args.ahead = ahead;
+  return args;
+}
+
+AccumulateArgs part_of(AccumulateArgs args, int32_t begin, int32_t end, AskAhead ahead) {
+  args.v.rows += begin;
+  args.weights += begin;
+  args.column_begin = max_(args.column_begin - begin, 0);
+  args.column_end = min_(args.column_end, end) - begin;
+  args.ahead = ahead;
+  return args;
+}
+
+void compute_scores(const Item& item, const HeadColumns& head, AskAhead ahead) {
+  const DotArgs args = dot_args(item, head, ahead);
   const DType dtype = item.columns.kv.k.dtype;
   if (item.direct) {
-    const DotArgs args{.q = item.q,
-                       .q_stride = padded(head_dim),
-                       .rows = item.num_rows,
-                       .k = {head.table->k_rows + part.begin, head.k_offset},
-                       .columns = part.length(),
-                       .head_dim = head_dim,
-                       .scores = item.scores + part.begin,
-                       .score_stride = tile_kv,
-                       .ahead = ahead};
     with_dtype(dtype, [&]<DType D>() { dot_rows<D>(args); });
     return;
   }
-  with_dtype(dtype, [&]<DType D>() { pack_k<D>({head.table->k_rows, head.k_offset}, tile_kv, head_dim, scratch.k_panels); });
-  panel_product({.a = item.q,
-                 .a_stride = padded(head_dim),
-                 .panel = scratch.k_panels,
-                 .depth = head_dim,
-                 .c = item.scores,
-                 .c_stride = tile_kv,
+  with_dtype(dtype, [&]<DType D>() { pack_k<D>(args.k, args.columns, args.head_dim, item.scratch.k_panels, ahead); });
+  panel_product({.a = args.q,
+                 .a_stride = args.q_stride,
+                 .panel = item.scratch.k_panels,
+                 .depth = args.head_dim,
+                 .c = args.scores,
+                 .c_stride = args.score_stride,
                  .adds = false},
-                item.num_rows, tile_kv / kPanel);
+                item.num_rows, args.columns / kPanel);
 }
 
-void accumulate_values(const Item& item, const HeadColumns& head, Span part, AskAhead ahead) {
-  const Scratch& scratch = item.scratch;
-  const int32_t head_dim = item.params.head_dim_vo;
-  const int32_t tile_kv = item.columns.tile_kv;
+void accumulate_values(const Item& item, const HeadColumns& head, AskAhead ahead) {
+  const AccumulateArgs args = accumulate_args(item, head, ahead);
   const DType dtype = item.columns.kv.v.dtype;
   if (item.direct) {
-    const AccumulateArgs args{.weights = item.scores + part.begin,
-                              .weight_stride = tile_kv,
-                              .rows = item.num_rows,
-                              .v = {head.table->v_rows + part.begin, head.v_offset},
-                              .column_begin = max_(head.table->live_begin - part.begin, 0),
-                              .column_end = min_(head.table->live_end, part.end) - part.begin,
-                              .head_dim = head_dim,
-                              .o = item.o,
-                              .o_stride = padded(head_dim),
-                              .ahead = ahead};
     with_dtype(dtype, [&]<DType D>() { accumulate_rows<D>(args); });
     return;
   }
-  with_dtype(dtype, [&]<DType D>() { pack_v<D>({head.table->v_rows, head.v_offset}, tile_kv, head_dim, scratch.v_panels); });
-  panel_product({.a = item.scores,
-                 .a_stride = tile_kv,
-                 .panel = scratch.v_panels,
+  const int32_t tile_kv = item.columns.tile_kv;
+  with_dtype(dtype, [&]<DType D>() { pack_v<D>(args.v, tile_kv, args.head_dim, item.scratch.v_panels, ahead); });
+  panel_product({.a = args.weights,
+                 .a_stride = args.weight_stride,
+                 .panel = item.scratch.v_panels,
                  .depth = tile_kv,
-                 .c = item.o,
-                 .c_stride = padded(head_dim),
+                 .c = args.o,
+                 .c_stride = args.o_stride,
                  .adds = true},
-                item.num_rows, padded(head_dim) / kPanel);
+                item.num_rows, args.o_stride / kPanel);
 }
 
 /// Scores become weights.
@@ -160,7 +180,6 @@ AskAhead ahead_of_head(const void* const* rows, int64_t offset, int64_t row_byte
 /// Head after head, the next tile's memory asked for meanwhile.
 void compute_head_by_head(const ItemSet& set, TileColumns& tile, const TileColumns* next) {
   const SetColumns& columns = set.columns;
-  const Span all{0, columns.tile_kv};
   for (int32_t i = 0; i < set.num_items; ++i) {
     if (!has_tile(set, set.items[i], tile.table.first_column)) {
       continue;
@@ -168,11 +187,11 @@ void compute_head_by_head(const ItemSet& set, TileColumns& tile, const TileColum
     const Item item = item_of(set, i);
     const int32_t h = set.items[i].kv_head - columns.first_head;
     const HeadColumns head = select_head(columns, h, tile);
-    const bool asks = next != nullptr && columns.asks_ahead;
+    const bool asks = next != nullptr;
     const HeadCache& cache = columns.cache;
-    compute_scores(item, head, all, asks ? ahead_of_head(next->table.k_rows, h * cache.k_head_bytes, columns.k_row_bytes) : AskAhead{});
+    compute_scores(item, head, asks ? ahead_of_head(next->table.k_rows, h * cache.k_head_bytes, columns.k_row_bytes) : AskAhead{});
     weigh(item, *head.table);
-    accumulate_values(item, head, all, asks ? ahead_of_head(next->table.v_rows, h * cache.v_head_bytes, columns.v_row_bytes) : AskAhead{});
+    accumulate_values(item, head, asks ? ahead_of_head(next->table.v_rows, h * cache.v_head_bytes, columns.v_row_bytes) : AskAhead{});
   }
 }
 
@@ -193,34 +212,43 @@ AskAhead ahead_of_turn(const ItemSet& set, const void* const* rows, const void* 
 }
 
 void compute_by_turns(const ItemSet& set, TileColumns& tile, const TileColumns* next) {
+  const SetColumns& columns = set.columns;
   const int32_t turn = columns_per_turn(set.num_rows);
   HeadColumns heads[kMaxSetItems];
+  DotArgs dots[kMaxSetItems];
+  AccumulateArgs sums[kMaxSetItems];
+  int32_t present[kMaxSetItems];
+  int32_t count = 0;
   for (int32_t i = 0; i < set.num_items; ++i) {
-    const bool has = has_tile(set, set.items[i], tile.table.first_column);
-    heads[i] = has ? select_head(set.columns, set.items[i].kv_head - set.columns.first_head, tile) : HeadColumns{};
+    if (has_tile(set, set.items[i], tile.table.first_column)) {
+      heads[i] = select_head(columns, set.items[i].kv_head - columns.first_head, tile);
+      dots[i] = dot_args(item_of(set, i), heads[i], {});
+      sums[i] = accumulate_args(item_of(set, i), heads[i], {});
+      present[count++] = i;
+    }
   }
-  const int64_t k_bytes = set.columns.k_row_bytes;
-  const int64_t v_bytes = set.columns.v_row_bytes;
-  for (int32_t c = 0; c < set.columns.tile_kv; c += turn) {
-    for (int32_t i = 0; i < set.num_items; ++i) {
-      if (heads[i].table != nullptr) {
-        compute_scores(item_of(set, i), heads[i], {c, c + turn}, ahead_of_turn(set, tile.table.k_rows, tile.table.v_rows, k_bytes, c, i));
+  with_dtype(columns.kv.k.dtype, [&]<DType D>() {
+    for (int32_t c = 0; c < columns.tile_kv; c += turn) {
+      for (int32_t n = 0; n < count; ++n) {
+        const int32_t i = present[n];
+        const AskAhead ahead = ahead_of_turn(set, tile.table.k_rows, tile.table.v_rows, columns.k_row_bytes, c, i);
+        dot_rows<D>(part_of(dots[i], c, c + turn, ahead));
       }
     }
-  }
-  for (int32_t i = 0; i < set.num_items; ++i) {
-    if (heads[i].table != nullptr) {
-      weigh(item_of(set, i), *heads[i].table);
-    }
+  });
+  for (int32_t n = 0; n < count; ++n) {
+    weigh(item_of(set, present[n]), *heads[present[n]].table);
   }
   const void* const* then = next != nullptr ? next->table.k_rows : nullptr;
-  for (int32_t c = 0; c < set.columns.tile_kv; c += turn) {
-    for (int32_t i = 0; i < set.num_items; ++i) {
-      if (heads[i].table != nullptr) {
-        accumulate_values(item_of(set, i), heads[i], {c, c + turn}, ahead_of_turn(set, tile.table.v_rows, then, v_bytes, c, i));
+  with_dtype(columns.kv.v.dtype, [&]<DType D>() {
+    for (int32_t c = 0; c < columns.tile_kv; c += turn) {
+      for (int32_t n = 0; n < count; ++n) {
+        const int32_t i = present[n];
+        const AskAhead ahead = ahead_of_turn(set, tile.table.v_rows, then, columns.v_row_bytes, c, i);
+        accumulate_rows<D>(part_of(sums[i], c, c + turn, ahead));
       }
     }
-  }
+  });
 }
 
 /// One tile for every item that has it.
@@ -322,7 +350,6 @@ void attend(const KernelParams& params, const VariantCode& variant, const WorkIt
                            .tile_kv = config.tile_kv,
                            .k_row_bytes = params.head_dim_qk * bytes_per_element(kv.k.dtype),
                            .v_row_bytes = params.head_dim_vo * bytes_per_element(kv.v.dtype),
-                           .asks_ahead = config.tile_q <= kMaxDirectRows,
                            .heads_adjacent = kv.k.head_stride == params.head_dim_qk && kv.v.head_stride == params.head_dim_vo,
                            .zeros = scratch.zeros};
   const ItemSet set{.params = params,
