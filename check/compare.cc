@@ -90,8 +90,8 @@ Bounds backend_bounds(const Case& c, const Dense& exact) {
       plain_error = std::max(plain_error, std::fabs(plain.o[i] - exact.o[i]));
     }
     for (std::size_t i = at * dim; i < (at + 1) * dim; ++i) {
-      bounds.o[i] =
-          2 * plain_error + ulp_at(c.spec.o_dtype, exact.o[i]) + 0x1p-24 * (6 + 2 * exact.largest_logit[at]) * exact.o_magnitude[i];
+      const double float_units = 6 + 2 * exact.largest_logit[at] + exact.logit_magnitude[at];
+      bounds.o[i] = 2 * plain_error + ulp_at(c.spec.o_dtype, exact.o[i]) + 0x1p-24 * float_units * exact.o_magnitude[i];
     }
     const double lse = lse_asked(c, exact, at);
     bounds.lse[at] = std::isfinite(lse)

@@ -26,12 +26,12 @@ struct Verdict {
 
 /// What an error may be:
 ///   o:   2 * (largest error of the plain computation in the row) + 1 ulp of the output at the expected value
-///        + 2^-24 * (6 + 2 * largest |logit|) * sum of weight * |v|
+///        + 2^-24 * (6 + 2 * largest |logit| + largest sum of |q_i k_i| * scale) * sum of weight * |v|
 ///   lse: 2 * (error of the plain computation) + 4 * 2^-24 * (1 + |lse| + largest sum of |q_i k_i| * scale)
 /// The last terms are what float arithmetic may do where the plain computation is lucky. A weight e^s is off by |s| * 2^-24 for every
 /// rounding of s, of which kernels have two more than the plain formula (s in base 2, and after the maximum is taken off), by 4 * 2^-24
-/// with an exp2 of 2 ulp, and by 2 * 2^-24 in the sum and the quotient around it. A dot product of n products is off by about sqrt(n) *
-/// 2^-24 of their magnitudes, 16 * 2^-24 at n = 256 in order, a quarter of that in lanes.
+/// with an exp2 of 2 ulp, and by 2 * 2^-24 in the sum and the quotient around it; an extra logit is a logit here. A dot product of n
+/// products is off by about sqrt(n) * 2^-24 of their magnitudes, 16 * 2^-24 at n = 256 in order, a quarter of that in lanes.
 struct Bounds {
   std::vector<double> o;    // [rows, heads, head_dim_vo]
   std::vector<double> lse;  // [rows, heads]

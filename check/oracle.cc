@@ -103,6 +103,8 @@ class RowComputation {
       result_.lse[at] = result_.lse_with_extra[at] = static_cast<double>(top + std::log(sum));
       if (!c_.rule.sink.empty()) {
         const N both = std::max(top, N(c_.rule.sink[static_cast<std::size_t>(head)]));
+        result_.largest_logit[at] =
+            std::max(result_.largest_logit[at], static_cast<double>(std::fabs(c_.rule.sink[static_cast<std::size_t>(head)])));
         const N with_extra = sum * std::exp(top - both) + std::exp(N(c_.rule.sink[static_cast<std::size_t>(head)]) - both);
         result_.lse_with_extra[at] = static_cast<double>(both + std::log(with_extra));
         sum = states ? sum : with_extra / std::exp(top - both);
