@@ -34,10 +34,8 @@ def enter_venv():
     if not ready:
         print(f"installing PyTorch {TORCH} for CPUs into {VENV}", file=sys.stderr)
         venv.create(VENV, with_pip=True, clear=True)
-        pip = [python, "-m", "pip", "install", "--quiet", "--disable-pip-version-check", "numpy"]
-        # What this machine's pip is set up with may have the CPU build; PyTorch's own index always has it.
-        if subprocess.run([*pip, f"torch=={TORCH}+cpu"], capture_output=True).returncode != 0:
-            subprocess.run([*pip, "--extra-index-url", "https://download.pytorch.org/whl/cpu", f"torch=={TORCH}"], check=True, stdout=sys.stderr)
+        pip = [python, "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
+        subprocess.run([*pip, "numpy", f"torch=={TORCH}"], check=True, stdout=sys.stderr)
     os.execv(python, [str(python), *sys.argv])
 
 
