@@ -83,6 +83,32 @@ TEST(Engine, CpuAgreesWithReference) {
   }
 }
 
+TEST(Engine, EightBitQueries) {
+  for (const DType dtype : {DType::e4m3, DType::e5m2}) {
+    std::vector<std::vector<float>> outputs;
+    for (const char* backend : {"cpu", "reference"}) {
+      Fixture f("causal", backend);
+      AttentionSpec spec = f.attention.spec();
+      spec.q_dtype = dtype;
+      f.attention = f.engine.prepare(spec, f.attention.limits());
+      f.plan = f.attention.new_plan();
+      f.make_plan();
+      std::vector<std::uint8_t> bytes(f.q.size());
+      for (std::size_t i = 0; i < bytes.size(); ++i) {
+        bytes[i] = static_cast<std::uint8_t>((i * 37) % 64 + (i % 2) * 128);  // both signs, subnormals to a few units
+      }
+      f.run([&](RunArgs& args) {
+        args.q = TensorView::contiguous(bytes.data(), dtype, {2, 2, 8});
+        args.q_scale = 0.5f;
+      });
+      outputs.push_back(f.o);
+    }
+    for (std::size_t i = 0; i < outputs[0].size(); ++i) {
+      EXPECT_NEAR(outputs[0][i], outputs[1][i], 1e-6f) << name_of(dtype) << " " << i;
+    }
+  }
+}
+
 TEST(Engine, PlanBelongsToItsAttention) {
   Fixture a;
   Fixture b;

@@ -8,7 +8,6 @@
 namespace fovea::cpu {
 
 inline constexpr int32_t kMaxTileQ = 96;
-inline constexpr int32_t kMaxTileKv = 128;
 /// Widest vector pair of any instruction set, in floats: what rows are padded to.
 inline constexpr int32_t kRowPadding = 32;
 /// Configurations with at most this many rows compute scores as direct dot products; the others pack tiles into panels.
