@@ -4,7 +4,7 @@
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
-packages=(g++ cmake ninja-build libtbb-dev libfmt-dev nlohmann-json3-dev libcli11-dev libgtest-dev
+packages=(g++ cmake ninja-build libtbb-dev libfmt-dev libxxhash-dev nlohmann-json3-dev libcli11-dev libgtest-dev
   clang libclang-rt-14-dev clang-format-16 python3 python3-venv)
 
 if command -v dpkg-query > /dev/null; then
