@@ -9,6 +9,9 @@
 
 namespace fovea {
 
+/// A shape with its names: "causal+soft_cap" has two parts.
+VariantInfo variant_info(std::string_view name, const VariantShape& shape);
+
 /// In the order of the generated list.
 std::span<const VariantInfo> builtin_variants();
 

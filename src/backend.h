@@ -11,8 +11,8 @@
 #include "fovea/engine.h"
 #include "portable/batch_view.h"
 #include "portable/config.h"
-#include "portable/fields.h"
 #include "portable/params.h"
+#include "portable/variant_shape.h"
 
 namespace fovea {
 
@@ -26,16 +26,9 @@ struct Problem {
 };
 
 /// What a variant looks like from outside, wherever it was compiled.
-struct VariantInfo {
+struct VariantInfo : VariantShape {
   std::string name;                // "causal+soft_cap"
   std::vector<std::string> parts;  // "causal", "soft_cap"
-  FieldList mask_fields = {};
-  FieldList param_fields = {};
-  bool use_softmax = true;
-  bool has_extra_logit = false;
-  KvRange (*range_of)(const void* mask) = nullptr;  // V::Mask::range()
-  void (*init_mask)(void* mask) = nullptr;          // default values
-  void (*init_params)(void* params) = nullptr;
 };
 
 /// Configurations chosen for a problem, sorted by tile_q, and the kernel's name.

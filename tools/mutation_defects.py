@@ -75,7 +75,7 @@ DEFECTS = {
         (KERNEL + "columns.h", "!kv.by_index || (position < set.bounds.kv_len_max &&", "!kv.by_index || (true &&"),
         (KERNEL + "kernel.cc", "drop_unweighted_columns(tile, item.columns.zeros, table);", "")],
     "kv_len of by_index formats unchecked": [
-        ("backends/cpu/device/softmax.h", "tile.by_index ? row.at.kv_len : kUnbounded", "kUnbounded")],
+        ("backends/cpu/device/logits.h", "tile.by_index ? row.at.kv_len : kUnbounded", "kUnbounded")],
     "level state not merged": [
         ("backends/cpu/kernels/merge/merge.cc",
          "if ((composed.level_mask >> format & 1u) != 0) {",
@@ -85,11 +85,11 @@ DEFECTS = {
     "empty state not zeroed": [
         (KERNEL + "kernel.cc", "empty ? 0.0f : v_scale / sum", "v_scale / sum")],
     "logit transform after the mask": [
-        ("backends/cpu/device/softmax.h",
+        ("backends/cpu/device/logits.h",
          "const float masked = V::use_softmax ? -math::infinity<float>() : 0.0f;",
          "const float masked = V::use_softmax ? transformed_logit(v, -math::infinity<float>(), row.at) : 0.0f;")],
     "soft cap before the scale": [
-        ("backends/cpu/device/softmax.h",
+        ("backends/cpu/device/logits.h",
          "transformed_logit(v, scores[c] * tile.scale, at);",
          "transformed_logit(v, scores[c], at) * tile.scale;")],
     "planner skips the last tile of a chunk": [

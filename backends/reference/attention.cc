@@ -74,8 +74,8 @@ double element(const CacheView& cache, Slot at, int32_t head, int32_t i) {
 }
 
 /// Calls visit(kv, slot, logit) for every key that query token `row` sees, format by format, column by column.
-template <class V, class Visit>
-void for_each_key(const KernelParams& p, const V& v, const Row& places, int32_t row, Position<> at, const Visit& visit) {
+template <class Visit>
+void for_each_key(const KernelParams& p, const Hooks& v, const Row& places, int32_t row, Position<> at, const Visit& visit) {
   for (const RowPlace& place : places.places) {
     const RowGroup& group = *place.group;
     const KvView& kv = p.kv[group.format];
@@ -92,8 +92,7 @@ void for_each_key(const KernelParams& p, const V& v, const Row& places, int32_t 
           continue;
         }
       }
-      const typename V::Mask& mask = *static_cast<const typename V::Mask*>(p.mask);
-      if (!mask.keep(at)) {
+      if (!v.keep(p.mask, at)) {
         continue;  // before its table entry is read
       }
       const Slot slot = slot_of(kv, group, column);
@@ -102,7 +101,7 @@ void for_each_key(const KernelParams& p, const V& v, const Row& places, int32_t 
         dot +=
             to_double(p.q.dtype, p.q.data, row * p.q.token_stride + at.qo_head * p.q.head_stride + i) * element(kv.k, slot, at.kv_head, i);
       }
-      visit(kv, slot, transformed_logit(v, dot * double{p.sm_scale}, at));
+      visit(kv, slot, v.transform_logit(p.mask, p.variant_params, dot * double{p.sm_scale}, at));
     }
   }
 }
@@ -112,8 +111,7 @@ struct Result {
   double lse = -kInfinity, lse_with_extra = -kInfinity;
 };
 
-template <class V>
-Result attend_row(const KernelParams& p, const V& v, const Row& places, int32_t row, const Position<>& at) {
+Result attend_row(const KernelParams& p, const Hooks& v, const Row& places, int32_t row, const Position<>& at) {
   double top = -kInfinity;
   for_each_key(p, v, places, row, at, [&](const KvView&, Slot, double logit) { top = max_(top, logit); });
 
@@ -123,7 +121,7 @@ Result attend_row(const KernelParams& p, const V& v, const Row& places, int32_t 
   }
   double sum = 0;
   for_each_key(p, v, places, row, at, [&](const KvView& kv, Slot slot, double logit) {
-    const double weight = V::use_softmax ? std::exp(logit - top) : logit;
+    const double weight = v.use_softmax ? std::exp(logit - top) : logit;
     sum += weight;
     for (int32_t i = 0; i < p.head_dim_vo; ++i) {
       r.o[i] += weight * element(kv.v, slot, at.kv_head, i);
@@ -131,22 +129,22 @@ Result attend_row(const KernelParams& p, const V& v, const Row& places, int32_t 
   });
   r.lse = top + std::log(sum);
   r.lse_with_extra = r.lse;
-  const double extra = extra_logit_of<double>(v, at);
+  const double extra = v.extra_logit(p.mask, p.variant_params, at);
   if (extra > -kInfinity) {
     const double both = max_(r.lse, extra);
     r.lse_with_extra = both + std::log(std::exp(r.lse - both) + std::exp(extra - both));
   }
   const double total = p.write_states ? r.lse : r.lse_with_extra;
   for (double& o : r.o) {
-    o *= V::use_softmax ? std::exp(r.lse - total) / sum : 1.0;
-    o = p.write_states ? o : transformed_output(v, o, at);
+    o *= v.use_softmax ? std::exp(r.lse - total) / sum : 1.0;
+    o = p.write_states ? o : v.transform_output(p.mask, p.variant_params, o, at);
   }
   return r;
 }
 
-template <AttentionVariant V>
-void attend(const KernelParams& p) {
-  const V v = make_variant<V>(*static_cast<const typename V::Mask*>(p.mask), *static_cast<const typename V::Params*>(p.variant_params));
+}  // namespace
+
+void attend(const KernelParams& p, const Hooks& v) {
   const std::vector<Row> rows = rows_of(p.plan, p.num_formats > 1);
   for (int32_t row = 0; row < static_cast<int32_t>(rows.size()); ++row) {
     if (rows[row].request < 0) {
@@ -175,18 +173,16 @@ void attend(const KernelParams& p) {
   }
 }
 
-}  // namespace
-
-Attend attention_of(std::string_view variant_name) {
+const Hooks& builtin_hooks(std::string_view variant_name) {
 #define FOVEA_UNPARENTHESISED(...) __VA_ARGS__
-#define FOVEA_BUILTIN_VARIANT(name, Type)      \
-  if (variant_name == name) {                  \
-    return attend<FOVEA_UNPARENTHESISED Type>; \
+#define FOVEA_BUILTIN_VARIANT(name, Type)        \
+  if (variant_name == name) {                    \
+    return kHooksOf<FOVEA_UNPARENTHESISED Type>; \
   }
 #include "generated/builtin_variants.inc"
 #undef FOVEA_BUILTIN_VARIANT
 #undef FOVEA_UNPARENTHESISED
-  throw InvalidArgument(fmt::format("prepare: the reference backend has no variant '{}'", variant_name));
+  FOVEA_ASSERT(false, "variant '{}' is listed but the reference has no hooks of it", variant_name);
 }
 
 }  // namespace fovea::reference

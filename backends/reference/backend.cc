@@ -12,11 +12,11 @@ constexpr std::size_t kAlignment = 64;
 
 class ReferenceModule : public Module {
  public:
-  explicit ReferenceModule(reference::Attend attend) : attend_(attend) {}
-  void run(const KernelParams& params, Stream) const override { attend_(params); }
+  explicit ReferenceModule(const reference::Hooks& variant) : variant_(variant) {}
+  void run(const KernelParams& params, Stream) const override { reference::attend(params, variant_); }
 
  private:
-  reference::Attend attend_;
+  const reference::Hooks& variant_;
 };
 
 class ReferenceBackend : public Backend {
@@ -38,7 +38,7 @@ class ReferenceBackend : public Backend {
   }
 
   std::unique_ptr<Module> load(const Problem& problem, const Choice&) const override {
-    return std::make_unique<ReferenceModule>(reference::attention_of(problem.spec.variant.name));
+    return std::make_unique<ReferenceModule>(reference::builtin_hooks(problem.spec.variant.name));
   }
 
   void* allocate(std::size_t bytes) const override {

@@ -4,6 +4,7 @@
 
 #include <memory>
 
+#include "backends/reference/device/hooks.h"
 #include "src/backend.h"
 
 namespace fovea {
@@ -12,10 +13,11 @@ std::unique_ptr<Backend> make_reference_backend();
 
 namespace reference {
 
-using Attend = void (*)(const KernelParams& params);
+/// The attention of one variant.
+void attend(const KernelParams& params, const Hooks& variant);
 
-/// The attention of one built-in variant; throws InvalidArgument for an unknown name.
-Attend attention_of(std::string_view variant_name);
+/// Throws InternalError when the variant isn't built in.
+const Hooks& builtin_hooks(std::string_view variant_name);
 
 void merge_states(const MergeStatesParams& params);
 void append_kv(const AppendParams& params);

@@ -54,7 +54,11 @@ struct RunCall {
     planned.tables[0] = nullptr;
   }
   /// As much of a built-in variant as check_run() asks for.
-  VariantInfo variant() const { return {.name = spec.variant.name, .use_softmax = spec.variant.name.find("sigmoid") == std::string::npos}; }
+  VariantInfo variant() const {
+    VariantInfo variant{{}, spec.variant.name, {}};
+    variant.use_softmax = spec.variant.name.find("sigmoid") == std::string::npos;
+    return variant;
+  }
   void check() {
     args.kv = caches;
     check_run(check_problem(spec, {}, {}), variant(), planned, args, Device{}, params);

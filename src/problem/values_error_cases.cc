@@ -7,7 +7,7 @@ namespace {
 
 /// Two parts with a parameter of the same name, beside those that have names of their own.
 VariantInfo twin_variant() {
-  VariantInfo variant{.name = "a+b", .parts = {"a", "b"}};
+  VariantInfo variant{{}, "a+b", {"a", "b"}};
   variant.param_fields = {{{"slope", FieldType::f32, true, 0, 0},
                            {"slope", FieldType::f32, false, 4, 1},
                            {"count", FieldType::i32, false, 8, 1},
@@ -19,10 +19,10 @@ VariantInfo twin_variant() {
   return variant;
 }
 
-VariantInfo causal() { return {.name = "causal", .parts = {"causal"}}; }
+VariantInfo causal() { return {{}, "causal", {"causal"}}; }
 
 VariantInfo sliding_window() {
-  VariantInfo variant{.name = "sliding_window", .parts = {"sliding_window"}};
+  VariantInfo variant{{}, "sliding_window", {"sliding_window"}};
   variant.mask_fields = {{{"window_left", FieldType::i32, true, 0, 0}}, 1, 4};
   return variant;
 }
