@@ -9,7 +9,7 @@
 namespace fovea {
 
 /// Weights of two states in their merge: o = a * o_a + b * o_b, lse2 = log2(2^lse2_a + 2^lse2_b). Empty states (-inf) weigh 0; two empty
-/// ones stay empty. Source: section 2.2 of arXiv 2501.01005.
+/// ones stay empty. NaN and +inf come out as NaN: a spoilt state must not pass for an empty one. Source: section 2.2 of arXiv 2501.01005.
 template <class T>
 struct MergeWeights {
   T a, b, lse2;
@@ -17,10 +17,11 @@ struct MergeWeights {
 
 template <class T>
 FOVEA_FN MergeWeights<T> merge_weights(T lse2_a, T lse2_b) {
-  const T top = max_(lse2_a, lse2_b);
-  if (top == -math::infinity<T>()) {
-    return {T(0), T(0), top};
+  const T empty = -math::infinity<T>();
+  if (lse2_a == empty && lse2_b == empty) {
+    return {T(0), T(0), empty};
   }
+  const T top = max_(lse2_a, lse2_b);
   const T ea = math::exp2(lse2_a - top);
   const T eb = math::exp2(lse2_b - top);
   const T sum = ea + eb;

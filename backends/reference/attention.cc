@@ -113,10 +113,14 @@ struct Result {
 
 Result attend_row(const KernelParams& p, const Hooks& v, const Row& places, int32_t row, const Position<>& at) {
   double top = -kInfinity;
-  for_each_key(p, v, places, row, at, [&](const KvView&, Slot, double logit) { top = max_(top, logit); });
+  bool empty = true;
+  for_each_key(p, v, places, row, at, [&](const KvView&, Slot, double logit) {
+    top = max_(top, logit);
+    empty = empty && v.use_softmax && logit == -kInfinity;  // NaN is something to see: it comes out
+  });
 
   Result r{.o = std::vector<double>(static_cast<std::size_t>(p.head_dim_vo))};
-  if (top == -kInfinity) {
+  if (empty) {
     return r;  // nothing to see: o = 0, lse = -inf, with a sink too
   }
   double sum = 0;

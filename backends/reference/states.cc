@@ -34,14 +34,12 @@ void merge_row(const MergeStatesParams& p, int32_t token, int32_t head) {
       o[i] += weight * to_double(in.dtype, in.data, token * in.token_stride + head * in.head_stride + i);
     }
   }
+  const bool empty = sum == 0;  // every state is; NaN is not 0 and comes out
   // Written last: `out` may be one of the states.
   for (int32_t i = 0; i < p.head_dim; ++i) {
-    from_double(p.out.dtype, p.out.o, token * p.out.token_stride + head * p.out.head_stride + i, sum > 0 ? o[i] / sum : 0.0);
+    from_double(p.out.dtype, p.out.o, token * p.out.token_stride + head * p.out.head_stride + i, empty ? 0.0 : o[i] / sum);
   }
-  if (p.out.lse != nullptr) {
-    p.out.lse[token * p.out.lse_token_stride + head * p.out.lse_head_stride] =
-        sum > 0 ? static_cast<float>(top + std::log(sum)) : -std::numeric_limits<float>::infinity();
-  }
+  p.out.lse[token * p.out.lse_token_stride + head * p.out.lse_head_stride] = static_cast<float>(empty ? -kInfinity : top + std::log(sum));
 }
 
 }  // namespace

@@ -50,12 +50,14 @@ FOVEA_FN void softmax_tile(const ScoreTile& tile, float scale, const RunningRows
   }
 }
 
-/// weights *= v_scale, column by column.
+/// weights *= v_scale, column by column. What a row doesn't see keeps weight 0, whatever its scale: 0 * NaN would be NaN.
 FOVEA_FN void scale_weights(const ScoreTile& tile) {
+  const float* FOVEA_RESTRICT v_scale = tile.columns->v_scale;
   for (int32_t r = 0; r < tile.num_rows; ++r) {
-    float* scores = tile.scores + static_cast<int64_t>(r) * tile.stride;
-    for (int32_t c = 0; c < tile.num_columns; c += kLanes) {
-      store(scores + c, multiply(load(scores + c), load(tile.columns->v_scale + c)));
+    float* FOVEA_RESTRICT scores = tile.scores + static_cast<int64_t>(r) * tile.stride;
+    for (int32_t c = 0; c < tile.num_columns; ++c) {
+      const float scaled = scores[c] * v_scale[c];
+      scores[c] = scores[c] == 0.0f ? 0.0f : scaled;
     }
   }
 }

@@ -96,7 +96,7 @@ void merge_state_rows(const StatesView& states, int64_t begin, int64_t end, floa
     });
     if (states.out.lse != nullptr) {
       states.out.lse[token * states.out.lse_token_stride + head * states.out.lse_head_stride] =
-          total > 0.0f ? top + math::log(total) : -math::infinity<float>();
+          total == 0.0f ? -math::infinity<float>() : top + math::log(total);  // NaN stays: it is not an empty state
     }
   }
 }
