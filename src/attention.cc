@@ -18,13 +18,20 @@ void check_variant_storage(const VariantInfo& variant) {
 
 Plan::Impl::Impl(std::shared_ptr<Attention::Impl> owner)
     : attention(std::move(owner)),
-      plan_memory(*attention->backend, static_cast<std::size_t>(attention->capacity.plan_bytes)),
+      plan_memory(static_cast<std::size_t>(attention->capacity.plan_bytes)),
+      device_plan(attention->backend->new_device_plan(static_cast<std::size_t>(attention->capacity.plan_bytes))),
       partial_memory(*attention->backend, static_cast<std::size_t>(attention->capacity.partial_bytes)),
       arrays(lay_out_plan(attention->capacity, plan_memory.get())),
+      device_arrays(lay_out_plan(attention->capacity, device_plan != nullptr ? device_plan->memory() : plan_memory.get())),
       masks(static_cast<std::size_t>(attention->capacity.max_mask_groups)),
       staged_masks(masks.size()) {}
 
-void Plan::Impl::end_generation(const BatchView& view, const Batch& b, std::int32_t masks_planned) {
+void Plan::Impl::end_generation(const BatchView& view, const Batch& b, std::int32_t masks_planned, Stream stream) {
+  if (device_plan != nullptr) {
+    const auto* begin = static_cast<const std::byte*>(plan_memory.get());
+    const auto* end = reinterpret_cast<const std::byte*>(arrays.work);  // from there on it is the planner's scratch
+    device_plan->publish(begin, static_cast<std::size_t>(end - begin), stream);
+  }
   batch = planned_batch(view, b);
   num_masks = masks_planned;
   num_requests = view.num_requests;
@@ -63,6 +70,13 @@ KernelParams Plan::Impl::kernel_params(std::int32_t mask_group) const {
   return p;
 }
 
+void Plan::Impl::bring_to_device(std::int32_t mask_group, Stream stream, KernelParams& params) const {
+  if (device_plan != nullptr) {
+    device_plan->continue_on(stream);
+    params.plan = plan_arrays(device_arrays, mask_group, attention->capacity.num_configs);
+  }
+}
+
 Plan::Impl& plan_of(const Plan& plan, const Attention::Impl& attention, std::string_view where) {
   FOVEA_CHECK(plan.impl() != nullptr, "{}: the plan is empty; make it with Attention::new_plan()", where);
   FOVEA_CHECK(plan.impl()->attention.get() == &attention,
@@ -82,8 +96,7 @@ void check_pages_of_run(const Attention::Impl& attention, const RunArgs& args, c
   for (std::size_t f = 0; f < args.kv.size(); ++f) {
     num_pages[f] = args.kv[f].k.dim(0);
   }
-  FOVEA_ASSERT(attention.backend->host_accessible(), "FOVEA_CHECK_RUNS on a backend whose memory the host can't read");
-  check_page_ids("run", params, num_pages);
+  check_page_ids("run", *attention.backend, params, num_pages);
 }
 
 FieldsTarget fields_target(const Attention::Impl& attention, std::string_view where, std::string_view what, std::int32_t num_requests) {

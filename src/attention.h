@@ -4,6 +4,7 @@
 #include <array>
 #include <cstddef>
 #include <memory>
+#include <new>
 
 #include "fovea/engine.h"
 #include "src/backend.h"
@@ -50,20 +51,39 @@ class DeviceMemory {
   void* memory_;
 };
 
+/// Where plans are written, 64-byte aligned as planners want it.
+class HostMemory {
+ public:
+  explicit HostMemory(std::size_t bytes) : memory_(::operator new(bytes, kAlignment)) {}
+  ~HostMemory() { ::operator delete(memory_, kAlignment); }
+  HostMemory(const HostMemory&) = delete;
+  HostMemory& operator=(const HostMemory&) = delete;
+  void* get() const { return memory_; }
+
+ private:
+  static constexpr std::align_val_t kAlignment{64};
+  void* memory_;
+};
+
 struct Plan::Impl {
   explicit Impl(std::shared_ptr<Attention::Impl> attention);
 
   /// A plan that is being written is not one that can be run: should scheduling throw (a bug), the plan says "not planned".
   void begin_generation() { generation = 0; }
-  void end_generation(const BatchView& view, const Batch& batch, std::int32_t masks_planned);
+  void end_generation(const BatchView& view, const Batch& batch, std::int32_t masks_planned, Stream stream);
 
   /// The plan's part of a launch; run() adds tensors and parameters.
   KernelParams kernel_params(std::int32_t mask_group) const;
 
+  /// Before a launch on `stream`: the plan's arrays as kernels see them.
+  void bring_to_device(std::int32_t mask_group, Stream stream, KernelParams& params) const;
+
   std::shared_ptr<Attention::Impl> attention;
-  DeviceMemory plan_memory;
+  HostMemory plan_memory;
+  std::unique_ptr<DevicePlan> device_plan;  // null: kernels read plan_memory
   DeviceMemory partial_memory;
-  PlanArraysMut arrays;
+  PlanArraysMut arrays;            // in plan_memory
+  PlanArraysMut device_arrays;     // in device_plan
   std::vector<PlannedMask> masks;  // max_mask_groups
   std::vector<PlannedMask> staged_masks;
   PlannedBatch batch;

@@ -3,6 +3,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <cstring>
 #include <memory>
 #include <span>
 #include <string>
@@ -55,6 +56,18 @@ class Module {
   virtual void run(const KernelParams& params, Stream stream) const = 0;
 };
 
+/// A plan's arrays where kernels read them, on a device whose memory the host can't reach. Plans are written on the host; publish() brings
+/// them over in stream order. A plan has one set of partial states: whatever uses it on one stream comes after what used it on another.
+class DevicePlan {
+ public:
+  virtual ~DevicePlan() = default;
+  virtual void* memory() const = 0;
+  /// Copies `plan`; the caller may write it again at once.
+  virtual void publish(const void* plan, std::size_t bytes, Stream stream) = 0;
+  /// What `stream` is given next comes after everything the plan has been used for. Streams live until another has been given.
+  virtual void continue_on(Stream stream) = 0;
+};
+
 /// Arguments of append_kv after checking. Scales are written for KvQuant::token.
 struct AppendParams {
   QView k, v;  // new tokens [tokens, num_kv_heads, head_dim]
@@ -67,6 +80,7 @@ struct AppendParams {
   std::int32_t num_requests;
   FormatView tables;
   const std::int32_t* table;
+  std::int64_t num_pages;  // of the cache
 };
 
 inline constexpr int kMaxStates = 64;
@@ -90,12 +104,16 @@ class Backend {
   virtual std::string name() const = 0;
   virtual Device device() const = 0;
   virtual std::string describe() const = 0;
-  virtual bool host_accessible() const = 0;                                     // device memory is host memory: plans are written in place
+  virtual bool host_accessible() const = 0;                                     // device memory is host memory
   virtual const VariantInfo& variant(const Variant& variant) const = 0;         // throws InvalidArgument with the known names
   virtual std::vector<Candidate> candidates(const Problem& problem) const = 0;  // every kernel, with its refusal
   virtual std::unique_ptr<Module> load(const Problem& problem, const Choice& choice) const = 0;
   virtual void* allocate(std::size_t bytes) const = 0;  // 64-byte aligned; throws DeviceFailed
   virtual void free(void* memory) const noexcept = 0;
+  virtual std::unique_ptr<DevicePlan> new_device_plan(std::size_t) const { return nullptr; }  // null where the host can reach device memory
+  virtual void copy_to_device(void* to, const void* from, std::size_t bytes) const { std::memcpy(to, from, bytes); }  // returns when done
+  virtual void copy_to_host(void* to, const void* from, std::size_t bytes) const { std::memcpy(to, from, bytes); }
+  virtual void synchronise(Stream) const {}
   virtual void merge_states(const MergeStatesParams& params, Stream stream) const = 0;
   virtual void append_kv(const AppendParams& params, Stream stream) const = 0;
 };

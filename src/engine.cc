@@ -4,6 +4,9 @@
 
 #include <fmt/format.h>
 
+#include <utility>
+
+#include "fovea/device_buffer.h"
 #include "src/attention.h"
 #include "src/page_check.h"
 #include "src/problem/problem.h"
@@ -34,7 +37,7 @@ Attention Engine::prepare(const AttentionSpec& spec, const Limits& limits, const
 
 Plan Attention::new_plan() const { return Plan(std::make_shared<Plan::Impl>(impl_)); }
 
-void Attention::plan(Plan& plan, const Batch& batch, const PlanArgs& args, Stream) const {
+void Attention::plan(Plan& plan, const Batch& batch, const PlanArgs& args, Stream stream) const {
   Plan::Impl& p = plan_of(plan, *impl_, "plan");
   // Everything that can be refused comes before the first write to the plan.
   const BatchView view = check_batch(impl_->problem, batch, impl_->backend->device(), p.arrays.seen_rows);
@@ -46,7 +49,7 @@ void Attention::plan(Plan& plan, const Batch& batch, const PlanArgs& args, Strea
     p.masks[m] = p.staged_masks[m];
     schedule(impl_->problem, impl_->selection.choice, impl_->capacity, view, p.masks[m].range, m, p.arrays);
   }
-  p.end_generation(view, batch, num_masks);
+  p.end_generation(view, batch, num_masks, stream);
 }
 
 void Attention::run(const Plan& plan, const RunArgs& args, Stream stream) const {
@@ -64,6 +67,7 @@ void Attention::run(const Plan& plan, const RunArgs& args, Stream stream) const 
   if (check_runs_enabled()) {
     check_pages_of_run(*impl_, args, params);
   }
+  p.bring_to_device(args.mask_group, stream, params);
   impl_->module->run(params, stream);
 }
 
@@ -80,10 +84,32 @@ void Attention::check_pages(const Plan& plan, std::span<const std::int64_t> num_
   check_planned(p, mask_group, "check_pages");
   FOVEA_CHECK(num_pages.size() == impl_->problem.spec.formats.size(), "check_pages: num_pages has {} entries; the spec has {} formats",
               num_pages.size(), impl_->problem.spec.formats.size());
-  check_page_ids("check_pages", p.kernel_params(mask_group), num_pages.data());
+  check_page_ids("check_pages", *impl_->backend, p.kernel_params(mask_group), num_pages.data());
 }
 
 std::string Engine::describe() const { return impl_->backend->describe(); }
+Device Engine::device() const { return impl_->backend->device(); }
+void Engine::synchronise(Stream stream) const { impl_->backend->synchronise(stream); }
+
+DeviceBuffer::DeviceBuffer(const Engine& engine, std::size_t bytes)
+    : engine_(engine.impl()), memory_(engine.impl()->backend->allocate(bytes)), bytes_(bytes) {}
+DeviceBuffer::DeviceBuffer(DeviceBuffer&& other) noexcept
+    : engine_(std::move(other.engine_)), memory_(std::exchange(other.memory_, nullptr)), bytes_(std::exchange(other.bytes_, 0)) {}
+DeviceBuffer::~DeviceBuffer() {
+  if (memory_ != nullptr) {
+    engine_->backend->free(memory_);
+  }
+}
+
+void DeviceBuffer::write(const void* from, std::size_t bytes) const {
+  FOVEA_CHECK(bytes <= bytes_, "DeviceBuffer::write: {} bytes into a buffer of {}", bytes, bytes_);
+  engine_->backend->copy_to_device(memory_, from, bytes);
+}
+
+void DeviceBuffer::read(void* to, std::size_t bytes) const {
+  FOVEA_CHECK(bytes <= bytes_, "DeviceBuffer::read: {} bytes from a buffer of {}", bytes, bytes_);
+  engine_->backend->copy_to_host(to, memory_, bytes);
+}
 
 const AttentionSpec& Attention::spec() const { return impl_->problem.spec; }
 const Limits& Attention::limits() const { return impl_->problem.limits; }

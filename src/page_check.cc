@@ -1,5 +1,7 @@
 #include "src/page_check.h"
 
+#include <vector>
+
 #include "portable/work_iterator.h"
 #include "src/support/check.h"
 
@@ -20,12 +22,22 @@ QueryPositions positions_of_rows(const KernelParams& params, const RowGroup& gro
   return q;
 }
 
-void check_columns(std::string_view where, const RowGroup& group, const KvView& kv, std::int64_t num_pages, Span columns) {
+void check_columns(std::string_view where, const Backend& backend, const RowGroup& group, const KvView& kv, std::int64_t num_pages,
+                   Span columns) {
   if (columns.empty()) {
     return;
   }
-  for (std::int32_t entry = columns.begin / kv.page_size; entry <= (columns.end - 1) / kv.page_size; ++entry) {
-    const std::int64_t page = kv.table != nullptr ? kv.table[group.table_begin + entry] : group.table_begin + entry;
+  const std::int32_t first = columns.begin / kv.page_size;
+  const std::int32_t last = (columns.end - 1) / kv.page_size;
+  const std::int32_t* table = kv.table != nullptr ? kv.table + group.table_begin + first : nullptr;
+  std::vector<std::int32_t> copy;
+  if (table != nullptr && !backend.host_accessible()) {
+    copy.resize(static_cast<std::size_t>(last - first) + 1);
+    backend.copy_to_host(copy.data(), table, copy.size() * sizeof(std::int32_t));
+    table = copy.data();
+  }
+  for (std::int32_t entry = first; entry <= last; ++entry) {
+    const std::int64_t page = table != nullptr ? table[entry - first] : group.table_begin + entry;
     FOVEA_CHECK(
         page >= 0 && page < num_pages, "{}: format {}: page {} of {}, table entry {}, is {}; the cache has {} pages", where, group.format,
         entry,
@@ -36,7 +48,7 @@ void check_columns(std::string_view where, const RowGroup& group, const KvView& 
 
 }  // namespace
 
-void check_page_ids(std::string_view where, const KernelParams& params, const std::int64_t* num_pages) {
+void check_page_ids(std::string_view where, const Backend& backend, const KernelParams& params, const std::int64_t* num_pages) {
   for (std::int32_t g = 0; g < *params.plan.num_groups; ++g) {
     const RowGroup& group = params.plan.groups[g];
     if (group.num_q_rows == 0) {
@@ -44,8 +56,8 @@ void check_page_ids(std::string_view where, const KernelParams& params, const st
     }
     const KvView& kv = params.kv[group.format];
     const SpanPair columns = visible_columns(group, params.range, positions_of_rows(params, group), kv.by_index != 0);
-    check_columns(where, group, kv, num_pages[group.format], columns.first);
-    check_columns(where, group, kv, num_pages[group.format], columns.second);
+    check_columns(where, backend, group, kv, num_pages[group.format], columns.first);
+    check_columns(where, backend, group, kv, num_pages[group.format], columns.second);
   }
 }
 

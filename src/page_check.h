@@ -4,12 +4,12 @@
 #include <cstdint>
 #include <string_view>
 
-#include "portable/params.h"
+#include "src/backend.h"
 
 namespace fovea {
 
-/// Throws InvalidArgument naming the first id outside [0, num_pages[format]) that a run with `params` would read. Host-accessible plans
-/// alone.
-void check_page_ids(std::string_view where, const KernelParams& params, const std::int64_t* num_pages);
+/// Throws InvalidArgument naming the first id outside [0, num_pages[format]) that a run with `params` would read. The plan's arrays are the
+/// host's; tables are copied from the backend's device where the host can't reach them.
+void check_page_ids(std::string_view where, const Backend& backend, const KernelParams& params, const std::int64_t* num_pages);
 
 }  // namespace fovea

@@ -16,7 +16,8 @@
 namespace fovea {
 
 struct EngineOptions {
-  std::string backend = "cpu";   // "cpu" or "reference"
+  std::string backend = "cpu";   // "cpu", "cuda" or "reference"
+  std::int32_t device_id = 0;    // cuda: which GPU, counted as the driver does
   std::int32_t num_threads = 0;  // cpu: at most this many at a time; 0: all the process may use. Never changes a result
   std::string isa;               // cpu: "avx2", "avx512", or empty: the widest this machine runs
 };
@@ -85,7 +86,9 @@ class Engine {
   /// Writes new tokens into a cache. Nothing is written when an argument is refused.
   void append_kv(const AppendArgs& args, Stream stream = {}) const;
 
-  std::string describe() const;  // backend, device, instruction set, threads: what a bug report needs
+  Device device() const;                       // where its tensors must be
+  void synchronise(Stream stream = {}) const;  // returns when the stream has done all it was given; nothing to wait for on the cpu
+  std::string describe() const;                // backend, device, instruction set, threads: what a bug report needs
 
   struct Impl;
   const std::shared_ptr<Impl>& impl() const { return impl_; }

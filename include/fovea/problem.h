@@ -53,8 +53,9 @@ struct AttentionSpec {
   std::string to_string() const;
 };
 
-/// Tables of one format for one step. All integers are i32 and live where Batch::qo_indptr lives. plan() reads lengths; run() reads
-/// `page_indices` / `page_table` (a plan keeps their addresses, never their contents): they must stay valid until the last run of the plan.
+/// Tables of one format for one step. All integers are i32 and on the host, where plan() reads them, except page ids: `page_indices` and
+/// `page_table` are on the engine's device and are read by run() (a plan keeps their addresses, never their contents): they must stay valid
+/// until the last run of the plan.
 /// A group is a set of rows that share columns: request i, unless `row_indptr` (or KvFormat::block_rows) says otherwise.
 struct KvTables {
   // CSR: group i's entries are page_indices[page_indptr[i] .. page_indptr[i + 1]). Ragged: page_indptr counts tokens and there are no

@@ -7,19 +7,21 @@
 namespace fovea {
 namespace {
 
+constexpr Device kHost{};  // of all that plan() reads; only page ids are the device's
+
 /// An optional i32 vector with `count` entries; null when not given.
-const std::int32_t* optional_vector(const BatchCheck& check, const Argument& name, const TensorView& tensor, std::int64_t count) {
+const std::int32_t* optional_vector(const Argument& name, const TensorView& tensor, std::int64_t count) {
   if (!tensor.defined()) {
     return nullptr;
   }
-  check_vector(name, tensor, DType::i32, count, check.device);
+  check_vector(name, tensor, DType::i32, count, kHost);
   return tensor.as<const std::int32_t>();
 }
 
 void check_requests(BatchCheck& check) {
   const Limits& limits = check.problem.limits;
   const Argument name = check.argument("qo_indptr");
-  check_any_vector(name, check.batch.qo_indptr, DType::i32, check.device);
+  check_any_vector(name, check.batch.qo_indptr, DType::i32, kHost);
   const std::int64_t num_requests = check.batch.qo_indptr.dim(0) - 1;
   FOVEA_CHECK(num_requests >= 0, "plan: qo_indptr has no entries; it needs num_requests + 1");
   FOVEA_CHECK(num_requests <= limits.max_requests, "plan: {} requests are over limits.max_requests = {}", num_requests,
@@ -41,15 +43,15 @@ void check_requests(BatchCheck& check) {
   check.view.qo_indptr = indptr;
   check.view.num_requests = n;
   check.num_query_tokens = indptr[n];
-  check.view.kv_len = optional_vector(check, check.argument("kv_len"), check.batch.kv_len, n);
-  check.view.q_pos = optional_vector(check, check.argument("q_pos"), check.batch.q_pos, n);
+  check.view.kv_len = optional_vector(check.argument("kv_len"), check.batch.kv_len, n);
+  check.view.q_pos = optional_vector(check.argument("q_pos"), check.batch.q_pos, n);
 }
 
 /// `row_indptr` of format i: its number of sets and its values. Returns how many places its sets have.
 void check_row_sets(BatchCheck& check, std::int32_t i, FormatView& f) {
   const KvTables& tables = check.tables(i);
   const Argument name = check.argument(i, "row_indptr");
-  check_any_vector(name, tables.row_indptr, DType::i32, check.device);
+  check_any_vector(name, tables.row_indptr, DType::i32, kHost);
   FOVEA_CHECK(f.block_rows == 0, "plan: kv[{}].row_indptr is given but formats[{}].block_rows = {} says what the rows of a group are", i, i,
               f.block_rows);
   const std::int64_t num_sets = tables.row_indptr.dim(0) - 1;
@@ -71,7 +73,7 @@ void check_row_sets(BatchCheck& check, std::int32_t i, FormatView& f) {
 void check_row_indices(BatchCheck& check, std::int32_t i, FormatView& f) {
   const TensorView& tensor = check.tables(i).row_indices;
   FOVEA_CHECK(f.row_indptr != nullptr, "plan: kv[{}].row_indices is given without kv[{}].row_indptr", i, i);
-  check_any_vector(check.argument(i, "row_indices"), tensor, DType::i32, check.device);
+  check_any_vector(check.argument(i, "row_indices"), tensor, DType::i32, kHost);
   const std::int32_t rows = f.row_indptr[f.num_row_sets];
   FOVEA_CHECK(tensor.dim(0) >= rows, "plan: kv[{}].row_indices has {} entries but kv[{}].row_indptr ends at {}", i, tensor.dim(0), i, rows);
   f.row_indices = tensor.as<const std::int32_t>();
@@ -129,7 +131,7 @@ void check_form(const BatchCheck& check, std::int32_t i) {
 void check_csr(BatchCheck& check, std::int32_t i, FormatView& f, std::int32_t groups) {
   const KvTables& t = check.tables(i);
   const Argument name = check.argument(i, "page_indptr");
-  check_vector(name, t.page_indptr, DType::i32, std::int64_t{groups} + 1, check.device);
+  check_vector(name, t.page_indptr, DType::i32, std::int64_t{groups} + 1, kHost);
   f.page_indptr = t.page_indptr.as<const std::int32_t>();
   check_indptr(name, f.page_indptr, groups);
   if (f.has_table) {
@@ -138,7 +140,7 @@ void check_csr(BatchCheck& check, std::int32_t i, FormatView& f, std::int32_t gr
                 "plan: kv[{}].page_indices has {} entries but kv[{}].page_indptr ends at {}", i, t.page_indices.dim(0), i,
                 f.page_indptr[groups]);
   }
-  f.last_page_len = optional_vector(check, check.argument(i, "last_page_len"), t.last_page_len, groups);
+  f.last_page_len = optional_vector(check.argument(i, "last_page_len"), t.last_page_len, groups);
   for (std::int32_t g = 0; f.last_page_len != nullptr && g < groups; ++g) {
     FOVEA_CHECK((1 <= f.last_page_len[g] && f.last_page_len[g] <= f.page_size) || f.page_indptr[g] == f.page_indptr[g + 1],
                 "plan: kv[{}].last_page_len[{}] = {}; it must be 1 to page_size = {}", i, g, f.last_page_len[g], f.page_size);
@@ -155,7 +157,7 @@ void check_table_2d(BatchCheck& check, std::int32_t i, FormatView& f, std::int32
   FOVEA_CHECK(rows <= 1 || t.page_table.stride(0) >= 0, "plan: kv[{}].page_table has row stride {}; it must not be negative", i,
               t.page_table.stride(0));
   f.table_row_stride = rows <= 1 ? t.page_table.dim(1) : t.page_table.stride(0);
-  f.table_rows = optional_vector(check, check.argument(i, "table_rows"), t.table_rows, groups);
+  f.table_rows = optional_vector(check.argument(i, "table_rows"), t.table_rows, groups);
   FOVEA_CHECK(f.table_rows != nullptr || rows >= groups, "plan: kv[{}].page_table has {} rows for {} groups; give more, or table_rows", i,
               rows, groups);
   for (std::int32_t g = 0; f.table_rows != nullptr && g < groups; ++g) {
@@ -171,7 +173,7 @@ std::int64_t entries_of(const BatchCheck& check, std::int32_t i, const FormatVie
 
 /// kv_len of format i: not negative, and inside the tables.
 void check_kv_len(BatchCheck& check, std::int32_t i, FormatView& f, std::int32_t groups) {
-  f.kv_len = optional_vector(check, check.argument(i, "kv_len"), check.tables(i).kv_len, groups);
+  f.kv_len = optional_vector(check.argument(i, "kv_len"), check.tables(i).kv_len, groups);
   for (std::int32_t g = 0; f.kv_len != nullptr && g < groups; ++g) {
     FOVEA_CHECK(f.kv_len[g] >= 0, "plan: kv[{}].kv_len[{}] = {}; it must not be negative", i, g, f.kv_len[g]);
     FOVEA_CHECK(f.kv_len[g] <= entries_of(check, i, f, g) * f.page_size,
@@ -234,7 +236,7 @@ void check_format_tables(BatchCheck& check, std::int32_t i) {
   }
   check_kv_len(check, i, f, groups);
   check_tokens(check, i, f, groups);
-  f.kv_pos = optional_vector(check, check.argument(i, "kv_pos"), check.tables(i).kv_pos, groups);
+  f.kv_pos = optional_vector(check.argument(i, "kv_pos"), check.tables(i).kv_pos, groups);
   f.first_group = check.num_groups;
   check.num_groups += groups;
   check.cut_requests[i] = f.row_indices != nullptr ? -1 : request_cut_by(check, f);

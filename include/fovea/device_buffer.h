@@ -1,0 +1,30 @@
+// DeviceBuffer: memory on an engine's device, for programs that get it from no other library.
+#pragma once
+
+#include <cstddef>
+#include <memory>
+
+#include "fovea/engine.h"
+
+namespace fovea {
+
+/// Owns device memory. Keeps its engine alive. On the cpu, host memory. Copies wait until they are done.
+class DeviceBuffer {
+ public:
+  DeviceBuffer(const Engine& engine, std::size_t bytes);  // throws DeviceFailed when there is no room
+  DeviceBuffer(DeviceBuffer&& other) noexcept;
+  DeviceBuffer& operator=(DeviceBuffer&&) = delete;
+  ~DeviceBuffer();
+
+  void* data() const { return memory_; }
+  std::size_t bytes() const { return bytes_; }
+  void write(const void* from, std::size_t bytes) const;  // to the buffer's beginning; throws InvalidArgument when it is too small
+  void read(void* to, std::size_t bytes) const;
+
+ private:
+  std::shared_ptr<Engine::Impl> engine_;
+  void* memory_;
+  std::size_t bytes_;
+};
+
+}  // namespace fovea
