@@ -113,7 +113,7 @@ struct ChunkRule {
   int32_t split_tiles = 0;
   int32_t max_rows =
       0;  // of split_tiles: groups of more packed rows stay whole: they have row tiles enough, and states would cost more than they bring
-  int32_t one_request = 0;  // of split_tiles: groups of several requests stay whole
+  uint32_t whole_formats = 0;  // of split_tiles: groups of format f stay whole where bit f is set
 };
 
 inline constexpr int32_t kMinChunkTiles = 8;         // a chunk of fewer tiles loses more in its partial state than balance gains
@@ -182,7 +182,7 @@ FOVEA_FN constexpr UnitChunks unit_chunks(const ChunkRule& rule, const VisibleTi
 
 /// Does a split rule leave the units of this group whole?
 FOVEA_FN constexpr bool stays_whole(const ChunkRule& rule, const RowGroup& group, int32_t packed_rows) {
-  return rule.split_tiles > 0 && (packed_rows > rule.max_rows || (rule.one_request && group.rows >= 0));
+  return rule.split_tiles > 0 && (packed_rows > rule.max_rows || (rule.whole_formats >> group.format & 1u) != 0);
 }
 
 inline constexpr int32_t kNumCostBuckets = 32;

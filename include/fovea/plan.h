@@ -18,7 +18,8 @@ struct Stream {
 /// How work is cut and spread.
 enum class Policy : std::uint8_t {
   throughput,       // balance the batch over all workers
-  batch_invariant,  // a request's output bits depend on that request alone: one kernel configuration, split length fixed by prepare()
+  batch_invariant,  // a request's output bits depend on that request alone: one kernel configuration, split length fixed by prepare(),
+                    // KV that rows of several requests may share (row_indptr, block_rows) never split
   fixed_split,      // split KV every PrepareOptions::fixed_split tokens, no more and no less, in groups of at most 64 packed rows
 };
 

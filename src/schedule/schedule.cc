@@ -93,10 +93,20 @@ Totals measure_groups(const Problem& problem, const Choice& choice, const PlanCa
   return totals;
 }
 
-ChunkRule split_rule(const Problem& problem, const PlanCapacity& capacity, const KernelConfig& config) {
+/// Formats whose groups may hold rows of several requests: whether one does now must not show in its rows' bits.
+std::uint32_t shared_formats(const BatchView& batch) {
+  std::uint32_t formats = 0;
+  for (std::int32_t i = 0; i < batch.num_formats; ++i) {
+    const FormatView& f = batch.formats[i];
+    formats |= f.row_indptr != nullptr || f.block_rows > 0 ? 1u << i : 0u;
+  }
+  return formats;
+}
+
+ChunkRule split_rule(const Problem& problem, const PlanCapacity& capacity, const BatchView& batch, const KernelConfig& config) {
   return {.split_tiles = capacity.split_tokens / config.tile_kv,
           .max_rows = kMaxRowsOfFixedSplit,
-          .one_request = problem.options.policy == Policy::batch_invariant};
+          .whole_formats = problem.options.policy == Policy::batch_invariant ? shared_formats(batch) : 0u};
 }
 
 }  // namespace
@@ -134,7 +144,7 @@ void schedule(const Problem& problem, const Choice& choice, const PlanCapacity& 
     } else if (throughput) {
       used_slots += assign_list(assignment, throughput_rule(config.cost, totals.cost[c], capacity.num_workers, assignment.slots.length()));
     } else {
-      used_slots += assign_list(assignment, split_rule(problem, capacity, config));
+      used_slots += assign_list(assignment, split_rule(problem, capacity, batch, config));
     }
     cost_before += totals.cost[c];
   }

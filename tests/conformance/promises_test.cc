@@ -88,6 +88,51 @@ TEST_P(Promises, BatchInvariantRequestsDontSeeEachOther) {
   EXPECT_TRUE(same_bits(together_lse, paged.lse()));
 }
 
+/// A long prefix by row_indptr, then tokens of each request's own: request 0 with and without another that shares its prefix.
+TEST_P(Promises, BatchInvariantRequestsDontSeeWhoSharesTheirPrefix) {
+  constexpr int kPrefix = 5000, kOwn = 33, kHeads = 2, kDim = 16;
+  Random random(8, 0);
+  std::vector<float> q(3 * kHeads * kDim), k((kPrefix + 2 * kOwn) * kHeads * kDim), v(k.size());
+  for (std::vector<float>* values : {&q, &k, &v}) {
+    for (float& value : *values) {
+      value = static_cast<float>(random.normal());
+    }
+  }
+  const Engine engine(GetParam().options);
+  const AttentionSpec spec{.num_qo_heads = kHeads,
+                           .num_kv_heads = kHeads,
+                           .head_dim_qk = kDim,
+                           .q_dtype = DType::f32,
+                           .k_dtype = DType::f32,
+                           .v_dtype = DType::f32,
+                           .o_dtype = DType::f32,
+                           .formats = {KvFormat::ragged(), KvFormat::ragged()}};
+  const Attention attention = engine.prepare(spec, {.max_requests = 2, .max_query_tokens = 3, .max_kv_tokens_per_request = 8192},
+                                             {.policy = Policy::batch_invariant});
+  Plan plan = attention.new_plan();
+  const auto view = [](std::vector<float>& values, int first, int count) {
+    return TensorView::contiguous(values.data() + first * kHeads * kDim, DType::f32, {count, kHeads, kDim});
+  };
+  std::vector<float> outputs[2];
+  for (const int requests : {1, 2}) {
+    const std::vector<std::int32_t> all_own{0, kOwn, 2 * kOwn}, prefix{0, kPrefix};
+    const std::span<const std::int32_t> own = std::span(all_own).first(static_cast<std::size_t>(requests) + 1);
+    const std::vector<std::int32_t> rows = requests == 1 ? std::vector<std::int32_t>{0, 1} : std::vector<std::int32_t>{0, 1, 3};
+    const std::vector<std::int32_t> sharers{0, rows.back()};
+    KvTables tables[] = {KvTables::ragged(TensorView::of(prefix)), KvTables::ragged(TensorView::of(own))};
+    tables[0].row_indptr = TensorView::of(sharers);
+    attention.plan(plan, {.qo_indptr = TensorView::of(rows), .kv = tables});
+    KvCache caches[2];
+    caches[0].k = view(k, 0, kPrefix), caches[0].v = view(v, 0, kPrefix);
+    caches[1].k = view(k, kPrefix, 2 * kOwn), caches[1].v = view(v, kPrefix, 2 * kOwn);
+    std::vector<float>& o = outputs[requests - 1];
+    o.assign(q.size(), NAN);
+    attention.run(plan, {.q = view(q, 0, 3), .kv = caches, .o = view(o, 0, 3)});
+    o.resize(kHeads * kDim);
+  }
+  EXPECT_TRUE(same_bits(outputs[0], outputs[1]));
+}
+
 /// A sink enters once, at finalisation, however often a row was cut: finalised = states * 1 / (1 + e^(sink - lse)).
 TEST_P(Promises, RowsAreFinalisedOnce) {
   for (const int workers : {1, 2, 7, 64}) {
