@@ -34,7 +34,10 @@ bool may_be_seen(const Case& c, const RowSet& set, int position) {
   if (!row_positions(c, set, lowest, highest)) {
     return false;
   }
-  if ((c.rule.causal || c.rule.window_left) && position > highest) {
+  if ((c.rule.causal || c.rule.window_left || c.rule.chunk_size) && position > highest) {
+    return false;
+  }
+  if (c.rule.chunk_size && position / *c.rule.chunk_size < lowest / *c.rule.chunk_size) {
     return false;
   }
   return !c.rule.window_left || position >= lowest - *c.rule.window_left || position < c.rule.num_sink_tokens;

@@ -48,13 +48,26 @@ struct DenseGroup {
   std::vector<int> positions;        // of each column
 };
 
+enum class LogitTransform { cap, alibi, temperature, sigmoid };
+
+struct Temperature {
+  float temperature = 1, position_scale = 0;
+  int position_step = 8192;
+};
+
 /// The attention rule in plain values.
 struct Rule {
   bool causal = false;
   std::optional<int> window_left;
   int num_sink_tokens = 0;
-  std::vector<std::vector<char>> bits;  // custom mask: [request][qo_idx * kv_len + kv_pos]
+  std::vector<std::vector<char>> bits;      // custom mask: [request][qo_idx * kv_len + kv_pos]
+  std::vector<std::vector<int>> documents;  // [request][position]
+  std::vector<int> prefix_len;              // [request]; not empty: causal after so many tokens
+  std::optional<int> chunk_size;
+  std::vector<LogitTransform> transforms;  // in the order in which they apply
   std::optional<float> cap;
+  std::vector<float> slopes;  // [num_qo_heads]
+  std::optional<Temperature> temperature;
   std::optional<float> sigmoid_bias;  // set: no softmax
   std::vector<float> sink;            // [num_qo_heads] or empty
 

@@ -6,9 +6,9 @@
 #include <cmath>
 #include <cstring>
 #include <numeric>
-#include <string_view>
 
 #include "check/case.h"
+#include "check/draw_rule.h"
 #include "check/formats.h"
 #include "check/number.h"
 #include "check/random.h"
@@ -16,17 +16,6 @@
 
 namespace fovea::check {
 namespace {
-
-bool has_part(std::string_view name, std::string_view part) {
-  for (std::size_t begin = 0; begin <= name.size();) {
-    const std::size_t end = std::min(name.find('+', begin), name.size());
-    if (name.substr(begin, end - begin) == part) {
-      return true;
-    }
-    begin = end + 1;
-  }
-  return false;
-}
 
 void draw_dtypes(AttentionSpec& spec, Random& random, const std::optional<DType>& wanted) {
   const DType base = wanted && row_of(*wanted).bits > 8 ? *wanted : random.pick({DType::f32, DType::f32, DType::bf16, DType::f16});
@@ -96,101 +85,6 @@ void draw_shape(Case& c, Random& random, const CaseFilter& filter, bool long_kv)
       break;
     }
   }
-}
-
-std::vector<float> draw_sinks(Random& random, int count) {
-  std::vector<float> sinks(static_cast<std::size_t>(count));
-  for (float& sink : sinks) {
-    sink = static_cast<float>(2.0 * random.normal());
-  }
-  return sinks;
-}
-
-/// Mask bits of every request, packed as the variant wants them. Some rows are all zero.
-void draw_bits(Case& c, Random& random, std::vector<Value>& values) {
-  std::vector<int> indptr{0};
-  std::vector<std::uint8_t> bytes;
-  for (const DenseRequest& r : c.requests) {
-    std::vector<char> bits(static_cast<std::size_t>(r.qo_len) * static_cast<std::size_t>(r.kv_len));
-    const int density = random.pick({10, 50, 90});
-    for (std::size_t i = 0; i < bits.size(); ++i) {
-      const bool dark_row = r.kv_len > 0 && static_cast<int>(i) / r.kv_len % 7 == 3;
-      bits[i] = !dark_row && random.percent(density);
-    }
-    bytes.resize(static_cast<std::size_t>(indptr.back()) + (bits.size() + 7) / 8);
-    for (std::size_t i = 0; i < bits.size(); ++i) {
-      bytes[static_cast<std::size_t>(indptr.back()) + i / 8] |= static_cast<std::uint8_t>(bits[i] << (i % 8));
-    }
-    indptr.push_back(static_cast<int>(bytes.size()));
-    c.rule.bits.push_back(std::move(bits));
-  }
-  bytes.push_back(0xff);  // nobody's
-  const TensorView packed =
-      TensorView::contiguous(c.memory.take(static_cast<std::int64_t>(bytes.size())), DType::u8, {static_cast<std::int64_t>(bytes.size())});
-  std::memcpy(packed.data, bytes.data(), bytes.size());
-  values.emplace_back("mask_bits", packed);
-  values.emplace_back("mask_indptr", c.memory.integers(indptr));
-}
-
-/// The mask the case runs with, and others that are planned beside it.
-void draw_masks(Case& c, Random& random) {
-  const std::string& name = c.spec.variant.name;
-  c.rule.causal = has_part(name, "causal");
-  const bool has_window = has_part(name, "sliding_window"), has_bits = has_part(name, "custom_mask");
-  std::vector<Value> chosen;
-  if (has_window) {
-    c.rule.window_left = random.pick({0, 1, 7, 16, 31, 63, 64, 1000});
-    c.rule.num_sink_tokens = random.percent(40) ? random.pick({1, 4, 17}) : 0;
-    chosen.emplace_back("window_left", *c.rule.window_left);
-    if (c.rule.num_sink_tokens > 0 || random.percent(30)) {
-      chosen.emplace_back("num_sink_tokens", c.rule.num_sink_tokens);
-    }
-  }
-  if (has_bits) {
-    draw_bits(c, random, chosen);
-  }
-  const int num_masks = random.percent(25) ? random.between(2, 3) : 1;
-  c.limits.max_mask_groups = num_masks + (random.percent(20) ? 1 : 0);
-  c.run.mask_group = random.below(num_masks);
-  c.mask_values.resize(static_cast<std::size_t>(num_masks));
-  c.masks.resize(static_cast<std::size_t>(num_masks));
-  for (int m = 0; m < num_masks; ++m) {
-    std::vector<Value>& values = c.mask_values[static_cast<std::size_t>(m)];
-    values = chosen;
-    if (m != c.run.mask_group && has_window) {
-      values[0] = Value("window_left", random.between(0, 80));
-    }
-    c.masks[static_cast<std::size_t>(m)].values = values;
-  }
-  MaskValues& mine = c.masks[static_cast<std::size_t>(c.run.mask_group)];
-  const bool any = random.percent(15);
-  if (any || random.percent(20)) {
-    c.run.mask = MaskValues{.values = mine.values};
-  }
-  if (any) {
-    mine = MaskValues{.any = true};
-    c.notes.push_back("mask any");
-  }
-}
-
-void draw_params(Case& c, Random& random) {
-  const std::string& name = c.spec.variant.name;
-  if (has_part(name, "soft_cap")) {
-    c.rule.cap = static_cast<float>(random.uniform(1.0, 20.0));
-    c.params.emplace_back("cap", *c.rule.cap);
-  }
-  if (has_part(name, "sink")) {
-    c.rule.sink = draw_sinks(random, c.spec.num_qo_heads);
-    c.params.emplace_back("sink", c.memory.floats(c.rule.sink));
-  }
-  if (has_part(name, "sigmoid")) {
-    const bool give = random.percent(60);
-    c.rule.sigmoid_bias = give ? static_cast<float>(random.uniform(-3.0, 1.0)) : 0.0f;
-    if (give) {
-      c.params.emplace_back("bias", *c.rule.sigmoid_bias);
-    }
-  }
-  c.run.params = c.params;
 }
 
 void draw_positions(Case& c, Random& random) {
@@ -277,23 +171,6 @@ void draw_output(Case& c, Random& random) {
 }
 
 }  // namespace
-
-const std::vector<std::string>& variant_names() {
-  static const std::vector<std::string> names{"full",
-                                              "causal",
-                                              "sliding_window",
-                                              "soft_cap",
-                                              "sink",
-                                              "sigmoid",
-                                              "custom_mask",
-                                              "causal+soft_cap",
-                                              "sliding_window+soft_cap",
-                                              "causal+sink",
-                                              "sliding_window+sink",
-                                              "causal+sigmoid",
-                                              "causal+custom_mask"};
-  return names;
-}
 
 void* Memory::take(std::int64_t bytes) {
   // Not make_unique: a vector of bytes would be initialised twice.

@@ -21,11 +21,29 @@ struct Rounding {
 struct Key {
   int pool;
   std::int64_t token;
+  int q_pos, kv_pos;
 };
+
+/// Positions outside of the request have the id of its nearest token.
+bool same_document(const std::vector<int>& documents, int q_pos, int kv_pos) {
+  const int last = static_cast<int>(documents.size()) - 1;
+  const auto id = [&](int position) { return documents[static_cast<std::size_t>(std::clamp(position, 0, last))]; };
+  return id(q_pos) == id(kv_pos);
+}
 
 bool sees(const Case& c, int request, int qo_idx, int q_pos, int kv_pos) {
   const Rule& rule = c.rule;
-  if ((rule.causal || rule.window_left) && kv_pos > q_pos) {
+  if ((rule.causal || rule.window_left || rule.chunk_size) && kv_pos > q_pos) {
+    return false;
+  }
+  // A chunk is floor(position / chunk_size); a query at a negative position sees nothing, being causal.
+  if (rule.chunk_size && q_pos - q_pos % *rule.chunk_size != kv_pos - kv_pos % *rule.chunk_size) {
+    return false;
+  }
+  if (!rule.prefix_len.empty() && kv_pos > q_pos && kv_pos >= rule.prefix_len[static_cast<std::size_t>(request)]) {
+    return false;
+  }
+  if (!rule.documents.empty() && !same_document(rule.documents[static_cast<std::size_t>(request)], q_pos, kv_pos)) {
     return false;
   }
   if (rule.window_left && kv_pos < q_pos - *rule.window_left && kv_pos >= rule.num_sink_tokens) {
@@ -68,7 +86,7 @@ std::vector<Key> keys_of(const Case& c, const std::vector<const DenseGroup*>& gr
       if (group->tokens[column] < 0) {
         throw InternalError("check: a row sees a column that the generator gave no page");
       }
-      keys.push_back({group->pool, group->tokens[column]});
+      keys.push_back({group->pool, group->tokens[column], request.q_pos + qo_idx, kv_pos});
     }
   }
   return keys;
@@ -86,11 +104,14 @@ class RowComputation {
     std::vector<N> weights;
     N top = -std::numeric_limits<N>::infinity();
     for (const Key& key : keys) {
-      weights.push_back(logit(key, at, kv_head));
+      weights.push_back(logit(key, at, head));
       top = std::max(top, weights.back());
     }
     if (keys.empty()) {
       return;
+    }
+    if (c_.rule.temperature) {  // errors of a dot product grow with it
+      result_.logit_magnitude[at] *= std::max(1.0, static_cast<double>(temperature_factor(keys.front().q_pos)));
     }
     N sum = 1;
     if (c_.rule.use_softmax()) {
@@ -116,7 +137,8 @@ class RowComputation {
  private:
   N stored(N x) const { return rounding_.stored == DType::f32 ? x : static_cast<N>(round_to(rounding_.stored, static_cast<double>(x))); }
 
-  N logit(const Key& key, std::size_t at, int kv_head) {
+  N logit(const Key& key, std::size_t at, int head) {
+    const int kv_head = head / c_.group_size();
     const std::size_t dim = static_cast<std::size_t>(c_.spec.head_dim_qk);
     const double* q = c_.q.data() + at * dim;
     const double* k =
@@ -129,15 +151,43 @@ class RowComputation {
     const N scale = static_cast<N>(c_.sm_scale);
     result_.logit_magnitude[at] = std::max(result_.logit_magnitude[at], static_cast<double>(magnitude * scale));
     N x = stored(dot * scale);
-    if (c_.rule.cap) {
-      x = N(*c_.rule.cap) * std::tanh(x / N(*c_.rule.cap));
-    }
-    const N exponent = x + N(c_.rule.sigmoid_bias.value_or(0.0f));
-    result_.largest_logit[at] = std::max(result_.largest_logit[at], static_cast<double>(std::fabs(exponent)));
-    if (c_.rule.sigmoid_bias) {
-      x = N(1) / (N(1) + std::exp(-exponent));
+    note_size(at, x);
+    for (const LogitTransform transform : c_.rule.transforms) {
+      x = transformed(transform, x, key, at, head);
     }
     return x;
+  }
+
+  N transformed(LogitTransform transform, N x, const Key& key, std::size_t at, int head) {
+    const Rule& rule = c_.rule;
+    switch (transform) {
+      case LogitTransform::cap:
+        return N(*rule.cap) * std::tanh(x / N(*rule.cap));
+      case LogitTransform::alibi: {
+        const N bias = N(rule.slopes[static_cast<std::size_t>(head)]) * N(key.kv_pos - key.q_pos);
+        note_size(at, bias);
+        note_size(at, x + bias);
+        return x + bias;
+      }
+      case LogitTransform::temperature: {
+        const N product = x * temperature_factor(key.q_pos);
+        note_size(at, product);
+        return product;
+      }
+      case LogitTransform::sigmoid:
+        note_size(at, x + N(*rule.sigmoid_bias));
+        return N(1) / (N(1) + std::exp(-(x + N(*rule.sigmoid_bias))));
+    }
+    return x;
+  }
+
+  N temperature_factor(int q_pos) const {
+    const Temperature& t = *c_.rule.temperature;
+    return (1 + N(t.position_scale) * std::log(N(1 + (std::max(q_pos, 0) + 1) / t.position_step))) / N(t.temperature);
+  }
+
+  void note_size(std::size_t at, N exponent) {
+    result_.largest_logit[at] = std::max(result_.largest_logit[at], static_cast<double>(std::fabs(exponent)));
   }
 
   void accumulate(const std::vector<Key>& keys, const std::vector<N>& weights, N sum, std::size_t at, int kv_head) {

@@ -34,6 +34,12 @@ template <class T>
 FOVEA_FN constexpr T max_(T a, T b) {
   return a < b ? b : a;
 }
+/// Are both the same type?
+template <class A, class B>
+inline constexpr bool kSame = false;
+template <class A>
+inline constexpr bool kSame<A, A> = true;
+
 /// ceil(a / b) for a >= 0, b > 0.
 template <class T>
 FOVEA_FN constexpr T ceil_div(T a, T b) {

@@ -1,7 +1,9 @@
-// Compose<A, B, ...>: several variants as one, in written order. Keeps are and-ed, logit and output transforms run left to right; at most
-// one part may have an extra logit, and at most one, the last that transforms logits, may do without softmax.
+// Compose<A, B, ...>: several variants as one, in written order. Keeps are and-ed, transforms run left to right; at most one part may have
+// an extra logit, and at most one, the last that transforms logits, may do without softmax.
 #pragma once
 
+#include "portable/check_hooks.h"
+#include "portable/tile_class.h"
 #include "portable/variant.h"
 
 namespace fovea {
@@ -16,13 +18,19 @@ struct Pair : VariantBase {
                 "two parts of a composition have use_softmax = false; only one may turn logits into weights");
   static_assert(A::use_softmax || !HasTransformLogit<B>, "a part with use_softmax = false must be the last that transforms logits");
   static constexpr bool use_softmax = A::use_softmax && B::use_softmax;
+  static_assert(use_softmax || !(HasExtraLogit<A> || HasExtraLogit<B>),
+                "one part of a composition has extra_logit and another use_softmax = false; an extra logit takes part in a softmax");
 
   struct Mask {
+    static constexpr bool keeps_all = kKeepsAll<typename A::Mask> && kKeepsAll<typename B::Mask>;
+    // Two masks that are exact alone may each keep another pair of a tile.
+    static constexpr bool exact_on_tiles = (kKeepsAll<typename A::Mask> && tile_answer<typename B::Mask>() == TileAnswer::exact) ||
+                                           (kKeepsAll<typename B::Mask> && tile_answer<typename A::Mask>() == TileAnswer::exact);
     typename A::Mask a;
     typename B::Mask b;
     template <class I>
     FOVEA_FN auto keep(const Position<I>& at) const {
-      return a.keep(at) & b.keep(at);
+      return both_of(keep_of(a, at), keep_of(b, at));
     }
     FOVEA_FN constexpr KvRange range() const { return intersect(a.range(), b.range()); }
     static constexpr FieldList fields() {
@@ -37,6 +45,28 @@ struct Pair : VariantBase {
     }
   };
 
+  // Row by row: the parts may pair elements differently.
+  template <class T>
+  FOVEA_FN void transform_query_row(T* x, int32_t head_dim, const Position<>& at) const
+    requires(HasTransformQuery<A> || HasTransformQuery<B>)
+  {
+    fovea::transform_query_row(first(), x, head_dim, at);
+    fovea::transform_query_row(second(), x, head_dim, at);
+  }
+  template <class T>
+  FOVEA_FN void transform_key_row(T* x, int32_t head_dim, const Position<>& at) const
+    requires(HasTransformKey<A> || HasTransformKey<B>)
+  {
+    fovea::transform_key_row(first(), x, head_dim, at);
+    fovea::transform_key_row(second(), x, head_dim, at);
+  }
+  template <class T>
+  FOVEA_FN void transform_value_row(T* x, int32_t head_dim, const Position<>& at) const
+    requires(HasTransformValue<A> || HasTransformValue<B>)
+  {
+    fovea::transform_value_row(first(), x, head_dim, at);
+    fovea::transform_value_row(second(), x, head_dim, at);
+  }
   template <class T>
   FOVEA_FN T transform_logit(T logit, const Position<>& at) const
     requires(HasTransformLogit<A> || HasTransformLogit<B>)
@@ -69,6 +99,10 @@ struct Pair : VariantBase {
 
 template <class A, class B>
 inline constexpr int32_t num_parts_of<Pair<A, B>> = num_parts_of<A> + num_parts_of<B>;
+
+/// Sound where the parts are, and go together: a composition's own hooks are the parts' hooks.
+template <class A, class B>
+inline constexpr bool kHooksAreSound<Pair<A, B>> = kHooksAreSound<A> && kHooksAreSound<B> && sizeof(Pair<A, B>) != 0;
 
 template <class First, class... Rest>
 struct Composition;

@@ -3,11 +3,12 @@
 #pragma once
 
 #include "portable/compat.h"
+#include "portable/interval.h"
 #include "portable/table.h"
 
 namespace fovea {
 
-enum class FieldType : uint8_t { f32, i32, table_f32, table_i32, bit_mask };
+enum class FieldType : uint8_t { f32, i32, table_f32, table_i32, table_2d_f32, table_2d_i32, bit_mask };
 
 /// How many entries a table needs, so that one that is too short is refused instead of clamped.
 enum class Extent : uint8_t {
@@ -23,8 +24,9 @@ struct Field {
   FieldType type;
   bool required;  // no default: plan() or run() must be given a value
   uint32_t offset;
-  int32_t part = 0;             // which variant of a composition it belongs to, in written order
-  Extent extent = Extent::any;  // tables alone
+  int32_t part = 0;               // which variant of a composition it belongs to, in written order
+  Extent extent = Extent::any;    // tables alone
+  int32_t at_least = kLowestInt;  // i32 alone
 };
 
 inline constexpr int kMaxFields = 16;
@@ -52,6 +54,14 @@ struct FieldTypeOf<Table<float>> {
 template <>
 struct FieldTypeOf<Table<int32_t>> {
   static constexpr FieldType value = FieldType::table_i32;
+};
+template <>
+struct FieldTypeOf<Table2D<float>> {
+  static constexpr FieldType value = FieldType::table_2d_f32;
+};
+template <>
+struct FieldTypeOf<Table2D<int32_t>> {
+  static constexpr FieldType value = FieldType::table_2d_i32;
 };
 template <>
 struct FieldTypeOf<BitMask> {
@@ -85,6 +95,14 @@ constexpr FieldList joined_fields(const FieldList& first, const FieldList& secon
   ::fovea::Field { #name, ::fovea::FieldTypeOf<decltype(Self::name)>::value, true, FOVEA_OFFSETOF(Self, name) }
 #define FOVEA_REQUIRED_TABLE(name, extent) \
   ::fovea::Field { #name, ::fovea::FieldTypeOf<decltype(Self::name)>::value, true, FOVEA_OFFSETOF(Self, name), 0, ::fovea::Extent::extent }
+#define FOVEA_REQUIRED_AT_LEAST(name, least)                                                                                   \
+  ::fovea::Field {                                                                                                             \
+    #name, ::fovea::FieldTypeOf<decltype(Self::name)>::value, true, FOVEA_OFFSETOF(Self, name), 0, ::fovea::Extent::any, least \
+  }
+#define FOVEA_OPTIONAL_AT_LEAST(name, least)                                                                                    \
+  ::fovea::Field {                                                                                                              \
+    #name, ::fovea::FieldTypeOf<decltype(Self::name)>::value, false, FOVEA_OFFSETOF(Self, name), 0, ::fovea::Extent::any, least \
+  }
 #define FOVEA_OPTIONAL(name) \
   ::fovea::Field { #name, ::fovea::FieldTypeOf<decltype(Self::name)>::value, false, FOVEA_OFFSETOF(Self, name) }
 

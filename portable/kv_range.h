@@ -9,13 +9,14 @@ namespace fovea {
 
 inline constexpr int32_t kUnbounded = 1 << 30;  // positions and lengths are below this
 
-/// Query position p may see kv position k only if  k <= p + right  and  (k >= p - left  or  k < num_sink).
-/// A superset of what `keep` keeps; `exact` says they are the same set, so that a tile inside it needs no `keep`.
+/// Query position p may see kv position k only if  k <= p + right  and  (k >= p - left  or  k < num_sink)  and, with a chunk,
+/// k / chunk == p / chunk. A superset of what `keep` keeps; `exact` says they are the same set, so that a tile inside it needs no `keep`.
 struct KvRange {
   int32_t left = kUnbounded;
   int32_t right = kUnbounded;
   int32_t num_sink = 0;
   int32_t exact = 0;
+  int32_t chunk = 0;  // 0: none
 };
 
 /// A range that holds the intersection of both; exact where both are and one of them bounds nothing the other's sinks reach past.
@@ -23,8 +24,12 @@ FOVEA_FN constexpr KvRange intersect(KvRange a, KvRange b) {
   // With left unbounded every early position is visible: its sinks are irrelevant. The side with the tighter window brings its own sinks:
   // {k >= p - left_a or k < sink_a} and {k >= p - left_b or k < sink_b} lies inside {k >= p - min(left) or k < sink of that side}.
   const KvRange& tighter = b.left < a.left ? b : a;
-  KvRange both{tighter.left, min_(a.right, b.right), tighter.num_sink, 0};
-  both.exact = a.exact && b.exact && (a.left == kUnbounded || b.left == kUnbounded || (a.left == b.left && a.num_sink == b.num_sink));
+  KvRange both{tighter.left, min_(a.right, b.right), tighter.num_sink, 0, 0};
+  // Of two chunks the smaller holds the intersection, and is it where it divides the other.
+  both.chunk = a.chunk == 0 || b.chunk == 0 ? max_(a.chunk, b.chunk) : min_(a.chunk, b.chunk);
+  const bool chunk_exact = a.chunk == 0 || b.chunk == 0 || max_(a.chunk, b.chunk) % both.chunk == 0;
+  const bool left_exact = a.left == kUnbounded || b.left == kUnbounded || (a.left == b.left && a.num_sink == b.num_sink);
+  both.exact = a.exact && b.exact && left_exact && chunk_exact;
   return both;
 }
 
@@ -57,18 +62,28 @@ FOVEA_FN constexpr SpanPair joined(Span a, Span b) {
   return {a, b};
 }
 
+/// Positions of the chunks from the one of q_first to the one of q_last; all without a chunk, none where q_last's comes first.
+FOVEA_FN constexpr Span positions_of_chunks(KvRange range, int32_t q_first, int32_t q_last) {
+  if (range.chunk == 0) {
+    return {0, kUnbounded};
+  }
+  return {max_(0, q_first / range.chunk * range.chunk), max_(0, (q_last / range.chunk + 1) * range.chunk)};
+}
+
 /// Positions that some row at q_lo..q_hi (inclusive) may see.
 FOVEA_FN constexpr SpanPair positions_some_see(KvRange range, int32_t q_lo, int32_t q_hi) {
-  const int32_t top = range.right == kUnbounded ? kUnbounded : max_(0, q_hi + range.right + 1);
-  const int32_t bottom = range.left == kUnbounded ? 0 : max_(0, q_lo - range.left);
-  return joined(Span{0, min_(range.num_sink, top)}, Span{bottom, top});
+  const Span chunks = positions_of_chunks(range, q_lo, q_hi);
+  const int32_t top = min_(range.right == kUnbounded ? kUnbounded : max_(0, q_hi + range.right + 1), chunks.end);
+  const int32_t bottom = max_(range.left == kUnbounded ? 0 : max_(0, q_lo - range.left), chunks.begin);
+  return joined(Span{chunks.begin, min_(range.num_sink, top)}, Span{bottom, top});
 }
 
 /// Positions that every row at q_lo..q_hi may see.
 FOVEA_FN constexpr SpanPair positions_all_see(KvRange range, int32_t q_lo, int32_t q_hi) {
-  const int32_t top = range.right == kUnbounded ? kUnbounded : max_(0, q_lo + range.right + 1);
-  const int32_t bottom = range.left == kUnbounded ? 0 : max_(0, q_hi - range.left);
-  return joined(Span{0, min_(range.num_sink, top)}, Span{bottom, top});
+  const Span chunks = positions_of_chunks(range, q_hi, q_lo);
+  const int32_t top = min_(range.right == kUnbounded ? kUnbounded : max_(0, q_lo + range.right + 1), chunks.end);
+  const int32_t bottom = max_(range.left == kUnbounded ? 0 : max_(0, q_hi - range.left), chunks.begin);
+  return joined(Span{chunks.begin, min_(range.num_sink, top)}, Span{bottom, top});
 }
 
 /// First column at or after a position. Columns stand at kv_pos + c * stride.

@@ -9,6 +9,7 @@
 
 #include "portable/work_iterator.h"
 #include "variants/causal.h"
+#include "variants/chunked_local.h"
 #include "variants/sliding_window.h"
 
 namespace fovea {
@@ -18,7 +19,8 @@ namespace {
 bool may_see(KvRange range, std::int64_t q, std::int64_t k) {
   const bool left = range.left == kUnbounded || k >= q - range.left;
   const bool right = range.right == kUnbounded || k <= q + range.right;
-  return right && (left || k < range.num_sink);
+  const bool chunk = range.chunk == 0 || q / range.chunk == k / range.chunk;
+  return right && (left || k < range.num_sink) && chunk;
 }
 
 class Draw {
@@ -32,6 +34,7 @@ class Draw {
     r.left = one_in(3) ? kUnbounded : in(0, 12);
     r.right = one_in(3) ? kUnbounded : in(0, 6);
     r.num_sink = one_in(2) ? 0 : in(0, 9);
+    r.chunk = one_in(2) ? 0 : in(1, 12);
     r.exact = 1;
     return r;
   }
@@ -226,6 +229,9 @@ TEST(BuiltInMasks, RangeIsKeep) {
   expect_range_is_keep(VariantBase::Mask{});
   expect_range_is_keep(Causal::Mask{});
   for (const std::int32_t window : {0, 1, 7, 100}) {
+    ChunkedLocal::Mask chunked{};
+    chunked.chunk_size = window + 1;
+    expect_range_is_keep(chunked);
     for (const std::int32_t sinks : {0, 1, 5, 60}) {
       SlidingWindow::Mask mask{};
       mask.window_left = window;

@@ -116,11 +116,13 @@ KvRange fill_mask(const FieldsTarget& target, Values values, VariantStorage& mas
   target.variant.init_mask(mask.bytes);
   fill_fields(target, values, mask.bytes);
   KvRange range = target.variant.range_of(mask.bytes);
-  FOVEA_CHECK(range.left >= 0 && range.right >= 0 && range.num_sink >= 0,
-              "{}: the mask of variant '{}' reaches {} tokens to the left, {} to the right, with {} sink tokens; none may be negative",
-              target.where, target.variant.name, range.left, range.right, range.num_sink);
+  FOVEA_CHECK(range.left >= 0 && range.right >= 0 && range.num_sink >= 0 && range.chunk >= 0,
+              "{}: the mask of variant '{}' reaches {} tokens to the left, {} to the right, with {} sink tokens and chunks of {}; none may "
+              "be negative",
+              target.where, target.variant.name, range.left, range.right, range.num_sink, range.chunk);
   range.left = min_(range.left, kUnbounded);
   range.right = min_(range.right, kUnbounded);
+  range.chunk = min_(range.chunk, kUnbounded);
   return range;
 }
 
@@ -156,6 +158,9 @@ std::size_t bytes_to_compare(FieldType type) {
     case FieldType::table_f32:
     case FieldType::table_i32:
       return sizeof(void*) + sizeof(std::int32_t);
+    case FieldType::table_2d_f32:
+    case FieldType::table_2d_i32:
+      return sizeof(Table2D<float>);
     case FieldType::bit_mask:
       return sizeof(BitMask);
   }

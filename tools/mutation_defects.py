@@ -14,7 +14,7 @@ DEFECTS = {
     "causal off by one": [
         ("variants/causal.h", "return at.kv_pos <= at.q_pos;", "return at.kv_pos < at.q_pos;")],
     "window off by one": [
-        ("variants/sliding_window.h", "(at.kv_pos >= at.q_pos - window_left)", "(at.kv_pos > at.q_pos - window_left)")],
+        ("variants/sliding_window.h", "(at.q_pos - at.kv_pos <= window_left)", "(at.q_pos - at.kv_pos < window_left)")],
     "window's tiles begin one token late": [
         ("portable/kv_range.h",
          "  const int32_t bottom = range.left == kUnbounded ? 0 : max_(0, q_lo - range.left);",

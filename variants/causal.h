@@ -7,6 +7,7 @@ namespace fovea {
 
 struct Causal : VariantBase {
   struct Mask {
+    static constexpr bool exact_on_tiles = true;
     template <class I>
     FOVEA_FN auto keep(const Position<I>& at) const {
       return at.kv_pos <= at.q_pos;

@@ -12,9 +12,9 @@ struct CustomMask : VariantBase {
     BitMask mask_bits;           // u8 [mask_indptr[num_requests]]
     Table<int32_t> mask_indptr;  // [num_requests + 1] bytes
 
-    FOVEA_FN bool keep(const Position<>& at) const {
-      const int64_t bit = static_cast<int64_t>(at.qo_idx) * at.kv_len + at.kv_pos;
-      return mask_bits.test(static_cast<int64_t>(mask_indptr[at.request]) * 8 + bit);
+    template <class I>
+    FOVEA_FN auto keep(const Position<I>& at) const {
+      return mask_bits.test(mask_indptr[at.request], at.kv_len, at.qo_idx, at.kv_pos);
     }
     FOVEA_FN constexpr KvRange range() const { return {}; }
     FOVEA_FIELDS(Mask, FOVEA_REQUIRED(mask_bits), FOVEA_REQUIRED_TABLE(mask_indptr, request_bounds))

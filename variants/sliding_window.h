@@ -13,7 +13,7 @@ struct SlidingWindow : VariantBase {
 
     template <class I>
     FOVEA_FN auto keep(const Position<I>& at) const {
-      return (at.kv_pos <= at.q_pos) & ((at.kv_pos >= at.q_pos - window_left) | (at.kv_pos < num_sink_tokens));
+      return (at.kv_pos <= at.q_pos) & ((at.q_pos - at.kv_pos <= window_left) | (at.kv_pos < num_sink_tokens));
     }
     FOVEA_FN constexpr KvRange range() const { return {.left = window_left, .right = 0, .num_sink = num_sink_tokens, .exact = 1}; }
     FOVEA_FIELDS(Mask, FOVEA_REQUIRED(window_left), FOVEA_OPTIONAL(num_sink_tokens))

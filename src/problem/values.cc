@@ -107,11 +107,13 @@ float float_of(const FieldsTarget& target, const Value& value) {
   return static_cast<float>(number);
 }
 
-std::int32_t int_of(const FieldsTarget& target, const Value& value) {
+std::int32_t int_of(const FieldsTarget& target, const Field& field, const Value& value) {
   const double number = number_of(target, value);
   FOVEA_CHECK(number == std::floor(number), "{}: {} '{}' = {}; it must be an integer", target.where, target.what, value.name, number);
   FOVEA_CHECK(std::abs(number) <= std::numeric_limits<std::int32_t>::max(), "{}: {} '{}' = {}; it must fit 32 bits", target.where,
               target.what, value.name, number);
+  FOVEA_CHECK(number >= field.at_least, "{}: {} '{}' = {}; it must be at least {}", target.where, target.what, value.name, number,
+              field.at_least);
   return static_cast<std::int32_t>(number);
 }
 
@@ -168,6 +170,25 @@ Table<T> table_of(const FieldsTarget& target, const Field& field, const Value& v
 }
 
 template <class T>
+Table2D<T> table_2d_of(const FieldsTarget& target, const Value& value, DType dtype) {
+  const TensorView* tensor = std::get_if<TensorView>(&value.value);
+  FOVEA_CHECK(tensor != nullptr, "{}: {} '{}' is a tensor of {} with two dimensions but a number is given", target.where, target.what,
+              value.name, name_of(dtype));
+  const Argument name{target.where, target.what, -1, value.name};
+  check_tensor(name, *tensor, 2, "two axes", target.device);
+  check_dtype(name, *tensor, dtype);
+  check_innermost(name, *tensor);
+  const std::int64_t most = std::numeric_limits<std::int32_t>::max();
+  FOVEA_CHECK(1 <= tensor->dim(0) && tensor->dim(0) <= most && 1 <= tensor->dim(1) && tensor->dim(1) <= most,
+              "{}: {} '{}' has {} x {} entries; a table has 1 to {} each way", target.where, target.what, value.name, tensor->dim(0),
+              tensor->dim(1), most);
+  return {.data = tensor->as<const T>(),
+          .rows = static_cast<std::int32_t>(tensor->dim(0)),
+          .cols = static_cast<std::int32_t>(tensor->dim(1)),
+          .row_stride = tensor->stride(0)};
+}
+
+template <class T>
 void store(std::byte* to, const T& value) {
   std::memcpy(to, &value, sizeof value);
 }
@@ -177,11 +198,15 @@ void fill_field(const FieldsTarget& target, const Field& field, const Value& val
     case FieldType::f32:
       return store(to, float_of(target, value));
     case FieldType::i32:
-      return store(to, int_of(target, value));
+      return store(to, int_of(target, field, value));
     case FieldType::table_f32:
       return store(to, table_of<float>(target, field, value, DType::f32));
     case FieldType::table_i32:
       return store(to, table_of<std::int32_t>(target, field, value, DType::i32));
+    case FieldType::table_2d_f32:
+      return store(to, table_2d_of<float>(target, value, DType::f32));
+    case FieldType::table_2d_i32:
+      return store(to, table_2d_of<std::int32_t>(target, value, DType::i32));
     case FieldType::bit_mask: {
       const TensorView& tensor = tensor_of(target, value, DType::u8);
       return store(to, BitMask{tensor.as<const std::uint8_t>(), tensor.dim(0)});

@@ -12,9 +12,10 @@ VariantInfo twin_variant() {
                            {"slope", FieldType::f32, false, 4, 1},
                            {"count", FieldType::i32, false, 8, 1},
                            {"table", FieldType::table_i32, false, 16, 0},
-                           {"bits", FieldType::bit_mask, false, 32, 1}},
-                          5,
-                          48};
+                           {"bits", FieldType::bit_mask, false, 32, 1},
+                           {"angles", FieldType::table_2d_i32, false, 48, 0}},
+                          6,
+                          72};
   variant.mask_fields = {{{"window", FieldType::i32, false, 0, 0}}, 1, 4};
   return variant;
 }
@@ -32,7 +33,7 @@ struct Fill {
   std::vector<Value> values = {{"a.slope", 1.5}};
   std::string_view what = "params";
   Ints numbers = Ints(8);
-  alignas(16) std::byte bytes[64] = {};
+  alignas(16) std::byte bytes[80] = {};
   void check() {
     fill_fields({.where = what == "mask" ? "plan" : "run", .what = what, .variant = variant, .num_qo_heads = 12, .num_requests = 9}, values,
                 bytes);
@@ -43,11 +44,11 @@ using F = Fill;
 
 std::vector<ErrorCase> name_cases() {
   return {
-      wrong<F>("run: variant 'a+b' has no params named 'cuont'; known: a.slope, b.slope, count, table, bits; did you mean 'count'?",
+      wrong<F>("run: variant 'a+b' has no params named 'cuont'; known: a.slope, b.slope, count, table, bits, angles; did you mean 'count'?",
                [](F& f) {
                  f.values.push_back({"cuont", 1});
                }),
-      wrong<F>("run: variant 'a+b' has no params named 'temperature'; known: a.slope, b.slope, count, table, bits",
+      wrong<F>("run: variant 'a+b' has no params named 'temperature'; known: a.slope, b.slope, count, table, bits, angles",
                [](F& f) {
                  f.values.push_back({"temperature", 1});
                }),
@@ -107,6 +108,10 @@ std::vector<ErrorCase> type_cases() {
                [](F& f) {
                  f.values.push_back({"count", std::int64_t{1} << 32});
                }),
+      wrong<F>("run: params 'count' = 0; it must be at least 1",
+               [](F& f) {
+                 f.variant.param_fields.fields[2].at_least = 1, f.values.push_back({"count", 0});
+               }),
       wrong<F>("run: params 'table' is a tensor of i32 but a number is given",
                [](F& f) {
                  f.values.push_back({"table", 3});
@@ -146,12 +151,38 @@ std::vector<ErrorCase> type_cases() {
   };
 }
 
+std::vector<ErrorCase> matrix_cases() {
+  return {
+      wrong<F>("run: params 'angles' is a tensor of i32 with two dimensions but a number is given",
+               [](F& f) {
+                 f.values.push_back({"angles", 3});
+               }),
+      wrong<F>("run: params.angles has 1 axes; it needs two axes",
+               [](F& f) {
+                 f.values.push_back({"angles", TensorView::of(f.numbers)});
+               }),
+      wrong<F>("run: params.angles has dtype i64; it needs i32",
+               [](F& f) {
+                 f.values.push_back({"angles", TensorView::contiguous(f.numbers.data(), DType::i64, {2, 2})});
+               }),
+      wrong<F>("run: params.angles has innermost stride 4; it must be 1",
+               [](F& f) {
+                 f.values.push_back({"angles", TensorView::strided(f.numbers.data(), DType::i32, {4, 2}, {1, 4})});
+               }),
+      wrong<F>("run: params 'angles' has 0 x 4 entries; a table has 1 to 2147483647 each way",
+               [](F& f) {
+                 f.values.push_back({"angles", TensorView::contiguous(f.numbers.data(), DType::i32, {0, 4})});
+               }),
+  };
+}
+
 }  // namespace
 
 std::vector<ErrorCase> values_error_cases() {
   std::vector<ErrorCase> cases = name_cases();
-  const std::vector<ErrorCase> more = type_cases();
-  cases.insert(cases.end(), more.begin(), more.end());
+  for (const std::vector<ErrorCase>& more : {type_cases(), matrix_cases()}) {
+    cases.insert(cases.end(), more.begin(), more.end());
+  }
   return cases;
 }
 

@@ -118,6 +118,7 @@ Choice random_choice(Random& random, Policy policy) {
 KvRange random_range(Random& random) {
   KvRange range{.left = kUnbounded, .right = random.one_in(3) ? kUnbounded : 0, .num_sink = 0, .exact = 1};
   if (random.one_in(2)) {
+    range.chunk = random.one_in(3) ? random.pick({1, 7, 64, 200}) : 0;
     range.left = random.pick({0, 3, 16, 100});
     range.num_sink = random.pick({0, 0, 1, 5, 30});
   }

@@ -177,7 +177,8 @@ bool sees(const KernelParams& params, const RowGroup& group, const Row& row, std
   const std::int64_t q = row.position;
   const std::int64_t k = group.kv_pos + static_cast<std::int64_t>(column) * group.kv_pos_stride;
   const KvRange& range = params.plan_range;
-  return k <= q + range.right && (k >= q - range.left || k < range.num_sink);
+  const bool chunk = range.chunk == 0 || k / range.chunk == q / range.chunk;
+  return k <= q + range.right && (k >= q - range.left || k < range.num_sink) && chunk;
 }
 
 class PromiseCheck {

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cstring>
+#include <iterator>
 
 namespace fovea::fuzz {
 namespace {
@@ -45,7 +46,13 @@ void make_spec(Bytes& bytes, Problem& p) {
                                               "causal+sink",
                                               "sliding_window+sink",
                                               "causal+sigmoid",
-                                              "causal+custom_mask"};
+                                              "causal+custom_mask",
+                                              "document",
+                                              "prefix_lm",
+                                              "chunked_local",
+                                              "alibi",
+                                              "temperature",
+                                              "causal+document"};
   AttentionSpec& spec = p.spec;
   spec.num_kv_heads = bytes.or_anything(bytes.between(1, 3));
   spec.num_qo_heads = bytes.or_anything(std::clamp(spec.num_kv_heads, 1, 8) * bytes.between(1, 5));
@@ -56,7 +63,7 @@ void make_spec(Bytes& bytes, Problem& p) {
   spec.v_dtype = bytes.below(4) != 3 ? spec.k_dtype : float_type(bytes, true);
   spec.o_dtype = float_type(bytes, bytes.rarely());
   spec.kv_quant = bytes.pick({KvQuant::none, KvQuant::none, KvQuant::tensor, KvQuant::head, KvQuant::token});
-  spec.variant = bytes.rarely() ? "no_such" : kVariants[bytes.below(13)];
+  spec.variant = bytes.rarely() ? "no_such" : kVariants[bytes.below(static_cast<int>(std::size(kVariants)))];
   spec.formats.clear();
   const int num_formats = bytes.rarely() ? 0 : bytes.pick({1, 1, 1, 2, 3});
   for (int i = 0; i < num_formats; ++i) {
@@ -188,6 +195,16 @@ std::vector<Value> make_mask(Bytes& bytes, Problem& p, int num_requests) {
       values.emplace_back("num_sink_tokens", bytes.or_anything(bytes.below(8)));
     }
   }
+  if (p.spec.variant.name == "chunked_local" && !bytes.rarely()) {
+    values.emplace_back("chunk_size", bytes.or_anything(bytes.between(1, 40)));
+  }
+  if (p.spec.variant.name == "prefix_lm" && !bytes.rarely()) {
+    values.emplace_back("prefix_len", p.memory.integers(indptr(bytes, num_requests, 0, 40)));
+  }
+  if (p.spec.variant.name.find("document") != std::string::npos) {
+    values.emplace_back("document_ids", p.memory.integers(indptr(bytes, 40, 0, 2)));
+    values.emplace_back("document_indptr", p.memory.integers(indptr(bytes, num_requests, 0, 40)));
+  }
   if (p.spec.variant.name.find("custom_mask") != std::string::npos) {
     const std::int64_t count = bytes.between(0, 200);
     auto* bits = static_cast<std::uint8_t*>(p.memory.take(count));
@@ -212,6 +229,16 @@ void make_params(Bytes& bytes, Problem& p) {
     sink.data = p.memory.take(sink.numel() * 4);
     fill(sink, sink.numel(), bytes.byte());
     p.params.emplace_back("sink", sink);
+  }
+  if (name == "alibi" && !bytes.rarely()) {
+    TensorView slopes = TensorView::contiguous(nullptr, DType::f32, {std::clamp(p.spec.num_qo_heads, 1, 64)});
+    slopes.data = p.memory.take(slopes.numel() * 4);
+    fill(slopes, slopes.numel(), bytes.byte());
+    p.params.emplace_back("slopes", slopes);
+  }
+  if (name == "temperature") {
+    p.params.emplace_back("temperature", static_cast<double>(bytes.between(1, 40)) / 8);
+    p.params.emplace_back("position_step", bytes.or_anything(bytes.between(1, 40)));
   }
   if (name.find("sigmoid") != std::string::npos && bytes.below(2) == 1) {
     p.params.emplace_back("bias", -1.5);

@@ -92,12 +92,14 @@ def variants_program(headers):
     lines = [f'#include "{name}"' for name in headers if name.startswith("variants/")]
     lines.append("""#include "portable/compose.h"
 #include "portable/state.h"
+#include "portable/tile_class.h"
 
 template <class V>
 __device__ float all_hooks(const typename V::Mask& mask, const typename V::Params& params, const fovea::Position<>& at, float logit) {
   const V v = fovea::make_variant<V>(mask, params);
   const fovea::KvRange range = mask.range();
-  if (!mask.keep(at) || at.kv_pos > at.q_pos + range.right) {
+  const fovea::Position<fovea::Interval> tile{at.request, {0, at.qo_len}, {0, at.q_pos}, {0, at.kv_pos}, at.qo_head, at.kv_head, at.qo_len, at.kv_len};
+  if (!mask.keep(at) || at.kv_pos > at.q_pos + range.right || fovea::classify(mask, tile) == fovea::TileClass::empty) {
     return 0.0f;
   }
   const float x = fovea::transformed_logit(v, logit, at);

@@ -1,0 +1,222 @@
+#include "check/draw_rule.h"
+
+#include <algorithm>
+#include <cstring>
+#include <string>
+#include <string_view>
+#include <utility>
+
+namespace fovea::check {
+namespace {
+
+std::vector<std::string> parts_of(std::string_view name) {
+  std::vector<std::string> parts;
+  for (std::size_t begin = 0; begin <= name.size();) {
+    const std::size_t end = std::min(name.find('+', begin), name.size());
+    parts.emplace_back(name.substr(begin, end - begin));
+    begin = end + 1;
+  }
+  return parts;
+}
+
+/// Mask bits of every request, packed as the variant wants them. Some rows are all zero, some columns all one.
+void draw_bits(Case& c, Random& random, std::vector<Value>& values) {
+  std::vector<int> indptr{0};
+  std::vector<std::uint8_t> bytes;
+  for (const DenseRequest& r : c.requests) {
+    std::vector<char> bits(static_cast<std::size_t>(r.qo_len) * static_cast<std::size_t>(r.kv_len));
+    const int density = random.pick({0, 10, 50, 90, 100});
+    const int tree_begin = random.percent(50) ? random.below(r.kv_len + 1) : 0;  // as of draft trees: a prefix that all see
+    for (std::size_t i = 0; i < bits.size(); ++i) {
+      const int row = static_cast<int>(i) / r.kv_len, column = static_cast<int>(i) % r.kv_len;
+      bits[i] = row % 7 != 3 && (column < tree_begin || random.percent(density));
+    }
+    bytes.resize(static_cast<std::size_t>(indptr.back()) + (bits.size() + 7) / 8);
+    for (std::size_t i = 0; i < bits.size(); ++i) {
+      bytes[static_cast<std::size_t>(indptr.back()) + i / 8] |= static_cast<std::uint8_t>(bits[i] << (i % 8));
+    }
+    indptr.push_back(static_cast<int>(bytes.size()));
+    c.rule.bits.push_back(std::move(bits));
+  }
+  bytes.push_back(0xff);  // nobody's
+  const TensorView packed =
+      TensorView::contiguous(c.memory.take(static_cast<std::int64_t>(bytes.size())), DType::u8, {static_cast<std::int64_t>(bytes.size())});
+  std::memcpy(packed.data, bytes.data(), bytes.size());
+  values.emplace_back("mask_bits", packed);
+  values.emplace_back("mask_indptr", c.memory.integers(indptr));
+}
+
+/// Documents of every request: runs of tokens with ids that grow, or that are in no order.
+void draw_documents(Case& c, Random& random, std::vector<Value>& values) {
+  std::vector<int> indptr{0}, ids;
+  for (const DenseRequest& r : c.requests) {
+    const int change = random.pick({1, 3, 20, 60});  // percent of tokens that begin a document
+    const bool sorted = random.percent(70);
+    std::vector<int> documents;
+    for (int i = 0, id = random.between(-3, 3); i < r.kv_len; ++i) {
+      if (random.percent(change)) {
+        id = sorted ? id + 1 : random.between(-3, 3);
+      }
+      documents.push_back(id);
+    }
+    ids.insert(ids.end(), documents.begin(), documents.end());
+    indptr.push_back(static_cast<int>(ids.size()));
+    c.rule.documents.push_back(std::move(documents));
+  }
+  ids.push_back(99);  // nobody's, and never an empty table
+  values.emplace_back("document_ids", c.memory.integers(ids));
+  values.emplace_back("document_indptr", c.memory.integers(indptr));
+}
+
+void draw_prefixes(Case& c, Random& random, std::vector<Value>& values) {
+  for (const DenseRequest& r : c.requests) {
+    c.rule.prefix_len.push_back(random.percent(30) ? 0 : random.below(r.kv_len + 3));
+  }
+  values.emplace_back("prefix_len", c.memory.integers(c.rule.prefix_len));
+}
+
+void draw_window(Case& c, Random& random, std::vector<Value>& values) {
+  c.rule.window_left = random.pick({0, 1, 7, 16, 31, 63, 64, 1000});
+  c.rule.num_sink_tokens = random.percent(40) ? random.pick({1, 4, 17}) : 0;
+  values.emplace_back("window_left", *c.rule.window_left);
+  if (c.rule.num_sink_tokens > 0 || random.percent(30)) {
+    values.emplace_back("num_sink_tokens", c.rule.num_sink_tokens);
+  }
+}
+
+void draw_part_of_mask(Case& c, Random& random, const std::string& part, std::vector<Value>& values) {
+  if (part == "causal") {
+    c.rule.causal = true;
+  } else if (part == "sliding_window") {
+    draw_window(c, random, values);
+  } else if (part == "custom_mask") {
+    draw_bits(c, random, values);
+  } else if (part == "document") {
+    draw_documents(c, random, values);
+  } else if (part == "prefix_lm") {
+    draw_prefixes(c, random, values);
+  } else if (part == "chunked_local") {
+    c.rule.chunk_size = random.pick({1, 2, 7, 16, 64, 100, 5000});
+    values.emplace_back("chunk_size", *c.rule.chunk_size);
+  }
+}
+
+std::vector<float> draw_head_numbers(Random& random, int count, double low, double high) {
+  std::vector<float> numbers(static_cast<std::size_t>(count));
+  for (float& number : numbers) {
+    number = static_cast<float>(random.uniform(low, high));
+  }
+  return numbers;
+}
+
+void draw_temperature(Case& c, Random& random) {
+  Temperature t;
+  if (random.percent(70)) {
+    t.temperature = static_cast<float>(random.uniform(0.5, 3.0));
+    c.params.emplace_back("temperature", t.temperature);
+  }
+  if (random.percent(60)) {
+    t.position_scale = static_cast<float>(random.uniform(0.05, 0.5));
+    c.params.emplace_back("position_scale", t.position_scale);
+    if (random.percent(80)) {
+      t.position_step = random.pick({1, 16, 100});
+      c.params.emplace_back("position_step", t.position_step);
+    }
+  }
+  c.rule.temperature = t;
+}
+
+void draw_part_of_params(Case& c, Random& random, const std::string& part) {
+  Rule& rule = c.rule;
+  if (part == "soft_cap") {
+    rule.cap = static_cast<float>(random.uniform(1.0, 20.0));
+    c.params.emplace_back("cap", *rule.cap);
+    rule.transforms.push_back(LogitTransform::cap);
+  } else if (part == "alibi") {
+    rule.slopes = draw_head_numbers(random, c.spec.num_qo_heads, -0.02, 0.5);
+    c.params.emplace_back("slopes", c.memory.floats(rule.slopes));
+    rule.transforms.push_back(LogitTransform::alibi);
+  } else if (part == "temperature") {
+    draw_temperature(c, random);
+    rule.transforms.push_back(LogitTransform::temperature);
+  } else if (part == "sigmoid") {
+    const bool give = random.percent(60);
+    rule.sigmoid_bias = give ? static_cast<float>(random.uniform(-3.0, 1.0)) : 0.0f;
+    if (give) {
+      c.params.emplace_back("bias", *rule.sigmoid_bias);
+    }
+    rule.transforms.push_back(LogitTransform::sigmoid);
+  } else if (part == "sink") {
+    for (int head = 0; head < c.spec.num_qo_heads; ++head) {
+      rule.sink.push_back(static_cast<float>(2.0 * random.normal()));
+    }
+    c.params.emplace_back("sink", c.memory.floats(rule.sink));
+  }
+}
+
+}  // namespace
+
+void draw_masks(Case& c, Random& random) {
+  std::vector<Value> chosen;
+  for (const std::string& part : parts_of(c.spec.variant.name)) {
+    draw_part_of_mask(c, random, part, chosen);
+  }
+  const int num_masks = random.percent(25) ? random.between(2, 3) : 1;
+  c.limits.max_mask_groups = num_masks + (random.percent(20) ? 1 : 0);
+  c.run.mask_group = random.below(num_masks);
+  c.mask_values.resize(static_cast<std::size_t>(num_masks));
+  c.masks.resize(static_cast<std::size_t>(num_masks));
+  for (int m = 0; m < num_masks; ++m) {
+    std::vector<Value>& values = c.mask_values[static_cast<std::size_t>(m)];
+    values = chosen;
+    for (Value& value : values) {
+      // Masks of other layers: where a number says which, another number.
+      if (m != c.run.mask_group && (value.name == "window_left" || value.name == "chunk_size")) {
+        value = Value(value.name, random.between(1, 80));
+      }
+    }
+    c.masks[static_cast<std::size_t>(m)].values = values;
+  }
+  MaskValues& mine = c.masks[static_cast<std::size_t>(c.run.mask_group)];
+  const bool any = random.percent(15);
+  if (any || random.percent(20)) {
+    c.run.mask = MaskValues{.values = mine.values};
+  }
+  if (any) {
+    mine = MaskValues{.any = true};
+    c.notes.push_back("mask any");
+  }
+}
+
+void draw_params(Case& c, Random& random) {
+  for (const std::string& part : parts_of(c.spec.variant.name)) {
+    draw_part_of_params(c, random, part);
+  }
+  c.run.params = c.params;
+}
+
+const std::vector<std::string>& variant_names() {
+  static const std::vector<std::string> names{"full",
+                                              "causal",
+                                              "sliding_window",
+                                              "soft_cap",
+                                              "sink",
+                                              "sigmoid",
+                                              "custom_mask",
+                                              "document",
+                                              "prefix_lm",
+                                              "chunked_local",
+                                              "alibi",
+                                              "temperature",
+                                              "causal+soft_cap",
+                                              "sliding_window+soft_cap",
+                                              "causal+sink",
+                                              "sliding_window+sink",
+                                              "causal+sigmoid",
+                                              "causal+custom_mask",
+                                              "causal+document",
+                                              "causal+alibi"};
+  return names;
+}
+
+}  // namespace fovea::check

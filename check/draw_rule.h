@@ -1,0 +1,14 @@
+// The rule of a case: the variant's mask and parameters, drawn, as values for the library and in plain form for the oracle.
+#pragma once
+
+#include "check/case.h"
+#include "check/random.h"
+
+namespace fovea::check {
+
+/// The mask the case runs with, and others that are planned beside it. Requests and positions are drawn.
+void draw_masks(Case& c, Random& random);
+
+void draw_params(Case& c, Random& random);
+
+}  // namespace fovea::check
