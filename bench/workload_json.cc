@@ -15,6 +15,7 @@ using Json = nlohmann::json;
 
 constexpr std::int32_t kMaxLength = 1 << 29;  // positions are below this everywhere in fovea
 constexpr std::int32_t kMaxHeads = 1 << 15;
+constexpr std::int32_t kMaxHeadDim = 1024;
 constexpr std::int32_t kMaxRequests = 1 << 20;
 
 KvFormat read_format(const JsonReader& spec) {
@@ -59,8 +60,8 @@ AttentionSpec read_spec(const JsonReader& reader) {
     reader.fail("num_kv_heads", fmt::format("{} does not divide num_qo_heads = {}", spec.num_kv_heads, spec.num_qo_heads),
                 "every kv head serves the same number of query heads");
   }
-  spec.head_dim_qk = reader.int32("head_dim_qk", 1, 4096);
-  spec.head_dim_vo = reader.int32_or("head_dim_vo", spec.head_dim_qk, 1, 4096);
+  spec.head_dim_qk = reader.int32("head_dim_qk", 1, kMaxHeadDim);
+  spec.head_dim_vo = reader.int32_or("head_dim_vo", spec.head_dim_qk, 1, kMaxHeadDim);
   const auto dtype = [&](const char* key, const char* otherwise) {
     return parse_dtype(fmt::format("{}: {}.{}", reader.where(), reader.path(), key), reader.text_or(key, otherwise));
   };
@@ -187,11 +188,14 @@ Workload load_workload(const std::string& name_or_path) {
     throw InvalidArgument(fmt::format("workload '{}' is not known; known: {}; or give the path of a .json file", name_or_path,
                                       choices(name_or_path, workload_names())));
   }
-  std::ifstream file(name_or_path);
+  std::error_code ignored;
+  const bool is_folder = std::filesystem::is_directory(name_or_path, ignored);  // opening one works, reading it throws
+  std::ifstream file(is_folder ? std::string() : name_or_path);
   std::string text{std::istreambuf_iterator<char>(file), {}};
-  if (!file.is_open() || file.bad() || (text.empty() && !std::filesystem::is_regular_file(name_or_path))) {
+  if (!file.is_open() || file.bad() || (text.empty() && !std::filesystem::is_regular_file(name_or_path, ignored))) {
+    const bool exists = std::filesystem::exists(name_or_path, ignored);
     throw InvalidArgument(fmt::format("{}: can't be read ({}); give a workload's name or a JSON file", name_or_path,
-                                      std::filesystem::exists(name_or_path) ? "not a readable file" : "no such file"));
+                                      is_folder ? "it is a folder" : (exists ? "not a readable file" : "no such file")));
   }
   return parse_workload(name_or_path, text);
 }

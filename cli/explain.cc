@@ -12,6 +12,7 @@ namespace {
 struct ExplainOptions {
   WorkloadChoice workload;
   EngineChoice engine;
+  PolicyChoice policy;
   std::string json;
 };
 
@@ -19,14 +20,14 @@ int run_explain(const ExplainOptions& options) {
   Results results("explain", options.json);
   const bench::Workload workload = options.workload.make();
   const Engine engine(options.engine.options());
-  const Attention attention = engine.prepare(workload.spec, bench::limits_of(workload));
+  const Attention attention = engine.prepare(workload.spec, bench::limits_of(workload), options.policy.options());
   const std::string text = attention.explain();
   results.print("{}{}", text, text.ends_with('\n') ? "" : "\n");
   results.write({{"workload", workload.name},
                  {"backend", options.engine.backend},
                  {"spec", attention.spec().to_string()},
                  {"limits", attention.limits().to_string()},
-                 {"workspace_bytes", attention.new_plan().workspace_bytes()},
+                 {"workspace_bytes", attention.workspace_bytes()},
                  {"text", text}});
   return 0;
 }
@@ -39,10 +40,12 @@ void add_explain(CLI::App& app, Action& action) {
       app.add_subcommand("explain", "Say which kernels serve a layer and why, every other kernel's refusal, and buffer sizes");
   options->workload.add_to(*command);
   options->engine.add_to(*command);
+  options->policy.add_to(*command);
   add_json_option(*command, options->json);
   command->footer(
       "Examples:\n"
       "  fovea explain decode_b64_kv4k\n"
+      "  fovea explain zipf_b64 --policy batch_invariant\n"
       "  fovea explain --variant causal+soft_cap --head-dim 256 --kv-dtype e4m3");
   command->callback([options, &action] { action = [options] { return run_explain(*options); }; });
 }

@@ -25,6 +25,10 @@ void describe(CLI::App& app) {
   app.name("fovea");
   app.require_subcommand(1);
   app.set_version_flag("--version", std::string("fovea ") + kVersion);
+}
+
+/// After the commands are added: they would inherit it.
+void add_footer(CLI::App& app) {
   app.footer(
       "Examples:\n"
       "  fovea check                              is everything right on this machine?\n"
@@ -89,6 +93,7 @@ int run(int argc, char** argv) {
   add_explain(app, action);
   add_devices(app, action);
   add_bench(app, action);
+  add_footer(app);
   try {
     app.parse(argc, argv);
     catch_interrupts();

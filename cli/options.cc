@@ -112,6 +112,23 @@ EngineOptions EngineChoice::options() const {
   return {.backend = backend, .num_threads = static_cast<std::int32_t>(num_threads), .isa = isa};
 }
 
+void PolicyChoice::add_to(CLI::App& app) {
+  add_integer(app, "--workers", num_workers, 0, 65536, "Workers to plan for; 0: the backend's default");
+  app.add_option("--policy", policy, "throughput, batch_invariant or fixed_split")->type_name("P")->default_str("throughput");
+  add_integer(app, "--split", fixed_split, 0, 1 << 29, "Tokens per piece, with --policy fixed_split");
+}
+
+PrepareOptions PolicyChoice::options() const {
+  const std::vector<std::string> policies = {"throughput", "batch_invariant", "fixed_split"};
+  const auto found = std::find(policies.begin(), policies.end(), policy);
+  if (found == policies.end()) {
+    throw InvalidArgument(fmt::format("--policy: '{}' is not known; known: {}", policy, bench::choices(policy, policies)));
+  }
+  return {.policy = static_cast<Policy>(found - policies.begin()),
+          .fixed_split = static_cast<std::int32_t>(fixed_split),
+          .num_workers = static_cast<std::int32_t>(num_workers)};
+}
+
 void WorkloadChoice::add_to(CLI::App& app) {
   const std::string group = "Batch";
   app.add_option("workload,--workload", name, "A named workload (fovea plan --list) or a JSON file")->type_name("NAME")->group(group);
@@ -126,7 +143,7 @@ void WorkloadChoice::add_to(CLI::App& app) {
   const std::string shape = "Layer";
   add_optional_integer(app, "--qo-heads", qo_heads, 1, 1 << 15, "Query heads")->group(shape);
   add_optional_integer(app, "--kv-heads", kv_heads, 1, 1 << 15, "KV heads; divides the query heads")->group(shape);
-  add_optional_integer(app, "--head-dim", head_dim, 1, 4096, "Head dimension of Q, K and V")->group(shape);
+  add_optional_integer(app, "--head-dim", head_dim, 1, 1024, "Head dimension of Q, K and V")->group(shape);
   add_optional_integer(app, "--page-size", page_size, 1, 1 << 20, "Tokens per page")->group(shape);
   app.add_option("--dtype", dtype, "Of Q, K, V and O: f32, f16, bf16")->type_name("T")->group(shape);
   app.add_option("--kv-dtype", kv_dtype, "Of K and V alone: f32, f16, bf16, e4m3, e5m2")->type_name("T")->group(shape);

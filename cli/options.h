@@ -32,6 +32,15 @@ struct EngineChoice {
   EngineOptions options() const;
 };
 
+/// --workers, --policy and --split.
+struct PolicyChoice {
+  std::string policy = "throughput";
+  std::int64_t num_workers = 0, fixed_split = 0;
+
+  void add_to(CLI::App& app);
+  PrepareOptions options() const;  // throws InvalidArgument
+};
+
 /// A batch: a named workload, or one made of options, or a named one changed by them.
 struct WorkloadChoice {
   std::string default_name = "decode_b64_kv4k";

@@ -16,21 +16,11 @@ namespace {
 struct PlanOptions {
   WorkloadChoice workload{.default_name = "zipf_b64"};  // requests of many lengths show best what a planner does
   EngineChoice engine;
-  std::string policy = "throughput", colour = "auto", json;
-  std::int64_t num_workers = 0, fixed_split = 0, columns = 0;
+  PolicyChoice policy;
+  std::string colour = "auto", json;
+  std::int64_t columns = 0;
   bool text = false, all = false, list = false;
 };
-
-PrepareOptions prepare_options(const PlanOptions& options) {
-  const std::vector<std::string> policies = {"throughput", "batch_invariant", "fixed_split"};
-  const auto found = std::find(policies.begin(), policies.end(), options.policy);
-  if (found == policies.end()) {
-    throw InvalidArgument(fmt::format("--policy: '{}' is not known; known: {}", options.policy, bench::choices(options.policy, policies)));
-  }
-  return {.policy = static_cast<Policy>(found - policies.begin()),
-          .fixed_split = static_cast<std::int32_t>(options.fixed_split),
-          .num_workers = static_cast<std::int32_t>(options.num_workers)};
-}
 
 bool wants_colour(const std::string& choice) {
   if (choice != "auto" && choice != "always" && choice != "never") {
@@ -90,7 +80,7 @@ int list_workloads(Results& results) {
 
 int run_plan(const PlanOptions& options) {
   const bool colour = wants_colour(options.colour);
-  const PrepareOptions prepare = prepare_options(options);
+  const PrepareOptions prepare = options.policy.options();
   Results results("plan", options.json);
   if (options.list) {
     return list_workloads(results);
@@ -126,9 +116,7 @@ void add_plan(CLI::App& app, Action& action) {
   CLI::App* command = app.add_subcommand("plan", "Draw who does what in a step: a bar per worker, made of the requests it works on");
   options->workload.add_to(*command);
   options->engine.add_to(*command);
-  add_integer(*command, "--workers", options->num_workers, 0, 65536, "Workers to plan for; 0: the backend's default");
-  command->add_option("--policy", options->policy, "throughput, batch_invariant or fixed_split")->type_name("P")->default_str("throughput");
-  add_integer(*command, "--split", options->fixed_split, 0, 1 << 29, "Tokens per piece, with --policy fixed_split");
+  options->policy.add_to(*command);
   command->add_flag("--list", options->list, "List the named workloads");
   command->add_flag("--text", options->text, "Print the plan as a table instead");
   command->add_flag("--all", options->all, "Draw every worker, however many");

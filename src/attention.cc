@@ -1,6 +1,7 @@
 #include "src/attention.h"
 
 #include <cstring>
+#include <new>
 
 #include "src/page_check.h"
 #include "src/support/check.h"
@@ -25,6 +26,22 @@ Plan::Impl::Impl(std::shared_ptr<Attention::Impl> owner)
       device_arrays(lay_out_plan(attention->capacity, device_plan != nullptr ? device_plan->memory() : plan_memory.get())),
       masks(static_cast<std::size_t>(attention->capacity.max_mask_groups)),
       staged_masks(masks.size()) {}
+
+std::int64_t workspace_bytes_of(const PlanCapacity& capacity) { return capacity.partial_bytes + capacity.plan_bytes; }
+
+std::shared_ptr<Plan::Impl> make_plan(const std::shared_ptr<Attention::Impl>& attention) {
+  std::string cause = "the host has no memory left";
+  try {
+    return std::make_shared<Plan::Impl>(attention);
+  } catch (const std::bad_alloc&) {
+  } catch (const DeviceFailed& error) {
+    cause = error.what();
+  }
+  throw DeviceFailed(
+      fmt::format("new_plan: no room for {} bytes of partial states and {} bytes of row groups and work lists ({}); both follow from "
+                  "the limits: lower them, or PrepareOptions::max_workspace_bytes; explain() says what they are made of",
+                  attention->capacity.partial_bytes, attention->capacity.plan_bytes, cause));
+}
 
 void Plan::Impl::end_generation(const BatchView& view, const Batch& b, std::int32_t masks_planned, Stream stream) {
   if (device_plan != nullptr) {
@@ -87,8 +104,8 @@ Plan::Impl& plan_of(const Plan& plan, const Attention::Impl& attention, std::str
 
 void check_planned(const Plan::Impl& plan, std::int32_t mask_group, std::string_view where) {
   FOVEA_CHECK(plan.generation > 0, "{}: the plan has not been planned; call Attention::plan() first", where);
-  FOVEA_CHECK(mask_group >= 0 && mask_group < plan.num_masks, "{}: mask_group = {} is outside 0..{}; that many were planned", where,
-              mask_group, plan.num_masks - 1);
+  FOVEA_CHECK(mask_group >= 0 && mask_group < plan.num_masks, "{}: mask_group = {}; the plan has {} mask group{}, counted from 0", where,
+              mask_group, plan.num_masks, plan.num_masks == 1 ? "" : "s");
 }
 
 void check_pages_of_run(const Attention::Impl& attention, const RunArgs& args, const KernelParams& params) {
@@ -208,9 +225,7 @@ KvRange resolve_mask(const Attention::Impl& attention, const Plan::Impl& plan, c
 
 bool Plan::planned() const { return impl_ != nullptr && impl_->generation > 0; }
 std::uint64_t Plan::generation() const { return impl_ == nullptr ? 0 : impl_->generation; }
-std::int64_t Plan::workspace_bytes() const {
-  return impl_ == nullptr ? 0 : impl_->attention->capacity.partial_bytes + impl_->attention->capacity.plan_bytes;
-}
+std::int64_t Plan::workspace_bytes() const { return impl_ == nullptr ? 0 : workspace_bytes_of(impl_->attention->capacity); }
 
 PlanView Plan::view(std::int32_t mask_group) const {
   FOVEA_CHECK(impl_ != nullptr, "view: the plan is empty; make it with Attention::new_plan()");

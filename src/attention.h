@@ -93,6 +93,11 @@ struct Plan::Impl {
   std::uint64_t num_plans = 0;
 };
 
+std::int64_t workspace_bytes_of(const PlanCapacity& capacity);
+
+/// Throws DeviceFailed, with the bytes that there was no memory for.
+std::shared_ptr<Plan::Impl> make_plan(const std::shared_ptr<Attention::Impl>& attention);
+
 /// The plan's inside, if it was made by this attention. Throws InvalidArgument otherwise.
 Plan::Impl& plan_of(const Plan& plan, const Attention::Impl& attention, std::string_view where);
 

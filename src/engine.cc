@@ -8,6 +8,7 @@
 
 #include "fovea/device_buffer.h"
 #include "src/attention.h"
+#include "src/describe.h"
 #include "src/page_check.h"
 #include "src/problem/problem.h"
 #include "src/support/check.h"
@@ -35,7 +36,9 @@ Attention Engine::prepare(const AttentionSpec& spec, const Limits& limits, const
   return Attention(std::move(attention));
 }
 
-Plan Attention::new_plan() const { return Plan(std::make_shared<Plan::Impl>(impl_)); }
+Plan Attention::new_plan() const { return Plan(make_plan(impl_)); }
+
+std::int64_t Attention::workspace_bytes() const { return workspace_bytes_of(impl_->capacity); }
 
 void Attention::plan(Plan& plan, const Batch& batch, const PlanArgs& args, Stream stream) const {
   Plan::Impl& p = plan_of(plan, *impl_, "plan");
@@ -120,6 +123,8 @@ std::string Attention::explain() const {
   text += fmt::format("kernels on {}\n{}", impl_->backend->describe(), fovea::describe(impl_->selection));
   text += fmt::format("plan\n  {} workers; room for {} requests, {} row groups, {} mask group{}\n", c.num_workers, c.max_requests,
                       c.max_row_groups, c.max_mask_groups, c.max_mask_groups == 1 ? "" : "s");
+  text +=
+      c.split_tokens > 0 ? fmt::format("  {}: KV is cut every {} columns\n", name_of(impl_->problem.options.policy), c.split_tokens) : "";
   text += fmt::format("  partial states: {} slots of {} rows x ({} + 1) floats{}, {:.1f} MiB; plan arrays {:.1f} MiB\n", c.max_slots,
                       c.rows_per_slot, impl_->problem.spec.head_dim_vo,
                       impl_->problem.composed()

@@ -141,7 +141,7 @@ TEST(Engine, RefusedRunWritesNothing) {
   EXPECT_NE(message_of([&] { f.run([](RunArgs& args) { args.sm_scale = std::numeric_limits<float>::quiet_NaN(); }); }), "no error");
   EXPECT_EQ(f.o, std::vector<float>(f.o.size(), -7.0f));
   EXPECT_EQ(message_of([&] { f.run([](RunArgs& args) { args.mask_group = 1; }); }),
-            "run: mask_group = 1 is outside 0..0; that many were planned");
+            "run: mask_group = 1; the plan has 1 mask group, counted from 0");
 }
 
 TEST(Engine, MaskBelongsToThePlan) {
@@ -213,6 +213,36 @@ TEST(Engine, ExplainNamesKernelAndBuffers) {
   const std::string text = f.attention.explain();
   EXPECT_NE(text.find("chosen"), std::string::npos);
   EXPECT_NE(text.find("partial states"), std::string::npos);
+  const Attention split = f.engine.prepare(f.attention.spec(), f.attention.limits(), {.policy = Policy::fixed_split, .fixed_split = 32});
+  EXPECT_NE(split.explain().find("fixed_split: KV is cut every 32 columns"), std::string::npos) << split.explain();
+  EXPECT_EQ(split.workspace_bytes(), split.new_plan().workspace_bytes());
+}
+
+TEST(Engine, NoMemoryForAPlanIsSaidWithItsBytes) {
+  for (const char* backend : {"cpu", "reference"}) {
+    Fixture f("causal", backend);
+    AttentionSpec spec = f.attention.spec();
+    spec.num_qo_heads = spec.num_kv_heads = 64;
+    spec.head_dim_vo = 1024;
+    spec.formats.resize(3, KvFormat::paged(4));
+    // Level states of 2^29 query tokens: 422 TB, more than addresses reach.
+    const Attention attention = f.engine.prepare(
+        spec, {.max_requests = 1, .max_query_tokens = (1 << 29) - 1, .max_kv_tokens_per_request = 64, .max_row_groups = 4});
+    const std::string text = message_of([&] { attention.new_plan(); });
+    EXPECT_NE(text.find("new_plan: no room for 42"), std::string::npos) << text;
+    EXPECT_NE(text.find("both follow from the limits"), std::string::npos) << text;
+    f.make_plan();  // what was there is unharmed
+    f.run();
+  }
+}
+
+TEST(Engine, FixedSplitsThatNoKernelCanCutAreRefused) {
+  for (const char* backend : {"cpu", "reference"}) {
+    Fixture f("causal", backend);
+    const std::string text = message_of(
+        [&] { f.engine.prepare(f.attention.spec(), f.attention.limits(), {.policy = Policy::fixed_split, .fixed_split = 100}); });
+    EXPECT_NE(text.find("fixed_split = 100 is no multiple of"), std::string::npos) << text;
+  }
 }
 
 }  // namespace

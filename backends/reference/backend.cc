@@ -31,8 +31,11 @@ class ReferenceBackend : public Backend {
   std::vector<Candidate> candidates(const Problem& problem) const override {
     const KernelConfig config{.tile_q = 64, .tile_kv = 16, .form = PlanForm::list};
     const std::int32_t workers = problem.options.num_workers > 0 ? problem.options.num_workers : 1;
+    const std::int32_t split = problem.options.fixed_split;
     return {{.kernel = "reference",
-             .refusal = {},
+             .refusal = split % config.tile_kv == 0
+                            ? ""
+                            : fmt::format("fixed_split = {} is no multiple of {}, its kv tile", split, config.tile_kv),
              .cost = 0,
              .choice = {.kernel = "reference", .configs = {config}, .num_workers = workers, .reason = "the only kernel of this backend"}}};
   }

@@ -24,9 +24,11 @@ struct EngineOptions {
 
 struct PrepareOptions {
   Policy policy = Policy::throughput;
-  std::int32_t fixed_split = 0;           // tokens; a multiple of the kernel's kv tile (explain() prints it); Policy::fixed_split alone
-  std::int32_t num_workers = 0;           // 0: the backend's default, a function of spec and limits alone
-  std::int64_t max_workspace_bytes = -1;  // of partial states: less means fewer splits (refused with fixed_split); -1: as much as helps
+  std::int32_t fixed_split = 0;  // tokens; a multiple of the kernel's kv tile (explain() prints it); Policy::fixed_split alone
+  std::int32_t num_workers = 0;  // 0: the backend's default, a function of spec and limits alone
+  std::int64_t max_workspace_bytes =
+      -1;  // of partial states: less means fewer splits (batch_invariant: longer ones; fixed_split: refused);
+           // -1: as much as helps (batch_invariant: at most 1 GiB; fixed_split: all that the limits allow)
 };
 
 /// What run() writes.
@@ -100,8 +102,9 @@ class Engine {
 /// One prepared layer shape. Copies share it. plan() and run() are safe from several threads as long as each uses its own Plan.
 class Attention {
  public:
-  /// Allocates a plan's buffers, all of them; nothing after this allocates.
+  /// Allocates a plan's buffers, all of them; nothing after this allocates. Throws DeviceFailed when there is no memory for them.
   Plan new_plan() const;
+  std::int64_t workspace_bytes() const;  // what new_plan() allocates
 
   /// Once a step: schedules the batch. Reads lengths, no page ids. Throws InvalidArgument with the values that break a rule; `plan` is then
   /// what it was before. No allocation.

@@ -12,6 +12,12 @@ struct Prepare {
 
 using P = Prepare;
 
+struct Needs {
+  Problem problem;
+  PlanNeeds needs{.affordable_states = 1000};
+  void check() const { check_plan_needs(problem, needs); }
+};
+
 }  // namespace
 
 std::vector<ErrorCase> prepare_error_cases() {
@@ -62,6 +68,15 @@ std::vector<ErrorCase> prepare_error_cases() {
       wrong<P>("prepare: num_workers = -1; it must be 1 to 65536, or 0: the backend's default", [](P& p) { p.options.num_workers = -1; }),
       wrong<P>("prepare: max_workspace_bytes = -2; it must be 0 or more, or -1: as much as helps",
                [](P& p) { p.options.max_workspace_bytes = -2; }),
+      wrong<Needs>("prepare: these limits need room for 2147483648 row tiles; at most 2^31 - 1; lower max_query_tokens, max_row_groups or "
+                   "max_kv_tokens",
+                   [](Needs& n) { n.needs.row_tiles = std::int64_t{1} << 31; }),
+      wrong<Needs>("prepare: fixed_split = 512 can need 2000 partial states of 516 bytes for these limits, max_workspace_bytes = 516000 "
+                   "leaves room for 1000; give more, or lower max_kv_tokens, or take a longer split",
+                   [](Needs& n) {
+                     n.problem.options = {.policy = Policy::fixed_split, .fixed_split = 512, .max_workspace_bytes = 516000};
+                     n.needs.partial_states = 2000, n.needs.bytes_per_state = 516;
+                   }),
   };
 }
 

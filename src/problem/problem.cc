@@ -148,7 +148,26 @@ void check_options(const PrepareOptions& options) {
               options.max_workspace_bytes);
 }
 
+void check_count(std::int64_t count, const char* what) {
+  FOVEA_CHECK(count < (std::int64_t{1} << 31),
+              "prepare: these limits need room for {} {}; at most 2^31 - 1; lower max_query_tokens, max_row_groups or max_kv_tokens", count,
+              what);
+}
+
 }  // namespace
+
+void check_plan_needs(const Problem& problem, const PlanNeeds& needs) {
+  check_count(needs.row_refs, "row references");
+  check_count(needs.row_tiles, "row tiles");
+  check_count(needs.partial_states, "partial states");
+  check_count(needs.work_items, "work items");
+  FOVEA_CHECK(
+      needs.partial_states <= needs.affordable_states,
+      "prepare: fixed_split = {} can need {} partial states of {} bytes for these limits, max_workspace_bytes = {} leaves room for {}; "
+      "give more, or lower max_kv_tokens, or take a longer split",
+      problem.options.fixed_split, needs.partial_states, needs.bytes_per_state, problem.options.max_workspace_bytes,
+      needs.affordable_states);
+}
 
 Problem check_problem(const AttentionSpec& spec, const Limits& limits, const PrepareOptions& options) {
   check_heads(spec);

@@ -15,6 +15,15 @@ namespace fovea {
 /// spec + limits + options with all defaults resolved. Throws InvalidArgument.
 Problem check_problem(const AttentionSpec& spec, const Limits& limits, const PrepareOptions& options);
 
+/// What a plan for these limits would have to hold, counted by src/schedule/ in the tiles of the chosen kernel.
+struct PlanNeeds {
+  std::int64_t row_refs = 0, row_tiles = 0, work_items = 0, partial_states = 0;
+  std::int64_t bytes_per_state = 0;
+  std::int64_t affordable_states = 0;  // within PrepareOptions::max_workspace_bytes
+};
+/// Throws InvalidArgument when that is more than there can be.
+void check_plan_needs(const Problem& problem, const PlanNeeds& needs);
+
 /// The batch as pointers. `seen_rows` is scratch of at least max_query_tokens bits. Reads lengths, no page ids; allocates nothing, as do
 /// all checks below unless they throw.
 BatchView check_batch(const Problem& problem, const Batch& batch, Device device, std::uint64_t* seen_rows);

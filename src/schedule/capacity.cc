@@ -3,6 +3,7 @@
 #include <vector>
 
 #include "portable/schedule.h"
+#include "src/problem/problem.h"
 #include "src/schedule/schedule.h"
 #include "src/support/check.h"
 
@@ -12,6 +13,8 @@ namespace {
 
 constexpr std::int64_t kAlignment = 64;
 constexpr std::int32_t kInvariantSplit = 2048;  // columns
+constexpr std::int64_t kInvariantBytes = std::int64_t{1}
+                                         << 30;  // of partial states, where the caller says nothing: a longer split before more
 constexpr std::int64_t kMostSlots = (std::int64_t{1} << 31) - 1;
 
 /// Bounds that follow from the limits, counted over all formats. A format holds a query token in at most one row set.
@@ -45,6 +48,13 @@ Bounds bounds_of(const Problem& problem, const KernelConfig& last) {
   return b;
 }
 
+/// a * b, or 2^60 where that is more.
+std::int64_t capped_product(std::int64_t a, std::int64_t b) {
+  constexpr std::int64_t kMost = std::int64_t{1} << 60;
+  std::int64_t product = 0;
+  return __builtin_mul_overflow(a, b, &product) ? kMost : std::min(product, kMost);
+}
+
 /// Most partial states that cuts at every `split` columns can leave. A unit that is cut is of a group of at most kMaxRowsOfFixedSplit
 /// packed rows with c > split columns, and has at most ceil(c / split) <= c / split + 1 chunks. Limits::max_kv_tokens bounds the columns of
 /// all groups and formats together (once per kv head), so that over one row tile of every group and all kv heads the c add up to at most
@@ -58,30 +68,24 @@ std::int64_t max_fixed_slots(const Problem& problem, const Bounds& b, const Kern
   const std::int64_t row_tiles_of_group = ceil_div<std::int64_t>(b.packed_rows_of_cut, rows_per_tile(config, problem.group_size));
   const std::int64_t units = b.groups * b.heads;
   const std::int64_t columns = limits.max_kv_tokens * problem.spec.num_kv_heads;
-  return row_tiles_of_group * std::min(units * chunks_of_group, columns / split + std::min(units, columns / (split + 1)));
-}
-
-std::int32_t checked_count(std::int64_t count, const char* what) {
-  FOVEA_CHECK(count < (std::int64_t{1} << 31), "prepare: these limits need room for {} {}; at most 2^31 - 1", count, what);
-  return static_cast<std::int32_t>(count);
+  return capped_product(row_tiles_of_group,
+                        std::min(capped_product(units, chunks_of_group), columns / split + std::min(units, columns / (split + 1))));
 }
 
 std::int64_t aligned(std::int64_t bytes) { return ceil_div(bytes, kAlignment) * kAlignment; }
 
-/// Slots and what they are cut by. `budget`: bytes for slots, negative: no bound.
-void size_slots(const Problem& problem, const Choice& choice, const Bounds& bounds, std::int64_t slot_bytes, std::int64_t budget,
-                PlanCapacity& capacity) {
-  const std::int64_t affordable = budget < 0 ? kMostSlots : std::min(kMostSlots, budget / slot_bytes);
+/// Slots, and by `capacity.split_tokens` what they are cut by. Fixed splits may need more than they may have.
+std::int64_t size_slots(const Problem& problem, const Choice& choice, const Bounds& bounds, std::int64_t affordable,
+                        PlanCapacity& capacity) {
   const PrepareOptions& options = problem.options;
   if (options.policy == Policy::throughput) {
-    capacity.max_slots = static_cast<std::int32_t>(std::min<std::int64_t>(2 * choice.num_workers, affordable));
-    return;
+    return std::min<std::int64_t>(2 * choice.num_workers, affordable);
   }
   if (options.policy == Policy::fixed_split) {
     capacity.split_tokens = options.fixed_split;
     for (const KernelConfig& config : choice.configs) {
-      FOVEA_CHECK(options.fixed_split > 0 && options.fixed_split % config.tile_kv == 0,
-                  "prepare: fixed_split = {} is no multiple of the kernel's kv tile of {}", options.fixed_split, config.tile_kv);
+      FOVEA_ASSERT(options.fixed_split % config.tile_kv == 0, "kernel {} with a kv tile of {} took fixed_split = {}", choice.kernel,
+                   config.tile_kv, options.fixed_split);
     }
   } else {
     FOVEA_ASSERT(choice.configs.size() == 1, "policy batch_invariant with {} kernel configurations", choice.configs.size());
@@ -94,12 +98,16 @@ void size_slots(const Problem& problem, const Choice& choice, const Bounds& boun
     capacity.split_tokens *= 2;  // still a function of the prepared problem alone
     slots = max_fixed_slots(problem, bounds, config, capacity.split_tokens);
   }
-  capacity.max_slots = checked_count(slots, "partial states");
-  FOVEA_CHECK(
-      slots <= affordable,
-      "prepare: fixed_split = {} can need {} partial states of {} bytes for these limits, max_workspace_bytes = {} leaves room for {}; "
-      "give more, or lower max_kv_tokens, or take a longer split",
-      options.fixed_split, slots, slot_bytes, options.max_workspace_bytes, affordable);
+  return slots;
+}
+
+/// How many slots `workspace` bytes hold beside the level states. Negative: no bound, but for splits that can be made longer.
+std::int64_t affordable_slots(const Problem& problem, std::int64_t slot_bytes, std::int64_t level_bytes) {
+  const std::int64_t workspace = problem.options.max_workspace_bytes;
+  if (workspace >= 0) {
+    return std::min(kMostSlots, std::max<std::int64_t>(0, workspace - level_bytes) / slot_bytes);
+  }
+  return problem.options.policy == Policy::batch_invariant ? kInvariantBytes / slot_bytes : kMostSlots;
 }
 
 void check_configs(const Problem& problem, const Choice& choice) {
@@ -168,35 +176,39 @@ PlanCapacity plan_capacity(const Problem& problem, const Choice& choice) {
   const std::int64_t num_formats = static_cast<std::int64_t>(problem.spec.formats.size());
 
   PlanCapacity c;
-  c.num_workers = choice.num_workers;
-  c.num_configs = static_cast<std::int32_t>(choice.configs.size());
-  c.max_requests = limits.max_requests;
-  c.max_row_groups = limits.max_row_groups;
-  c.max_row_refs = checked_count(num_formats * limits.max_query_tokens, "row references");
-  c.max_query_tokens = limits.max_query_tokens;
-  c.max_composed_rows = problem.composed() ? limits.max_query_tokens : 0;
-  c.max_row_tiles = checked_count(bounds.row_tiles, "row tiles");
-  c.max_mask_groups = limits.max_mask_groups;
-
   std::int64_t rows_per_slot = 0;
   for (const KernelConfig& config : choice.configs) {
     rows_per_slot = std::max<std::int64_t>(rows_per_slot, rows_per_tile(config, problem.group_size));
   }
   rows_per_slot = std::min(rows_per_slot, bounds.packed_rows_of_cut);
-  c.rows_per_slot = static_cast<std::int32_t>(rows_per_slot);
   const std::int64_t row_bytes = (problem.spec.head_dim_vo + 1) * static_cast<std::int64_t>(sizeof(float));
   const std::int64_t level_rows = problem.composed() ? num_formats * limits.max_query_tokens * problem.spec.num_qo_heads : 0;
-  const std::int64_t workspace = problem.options.max_workspace_bytes;
-  size_slots(problem, choice, bounds, rows_per_slot * row_bytes,
-             workspace < 0 ? -1 : std::max<std::int64_t>(0, workspace - level_rows * row_bytes), c);
+  PlanNeeds needs{.row_refs = num_formats * limits.max_query_tokens,
+                  .row_tiles = bounds.row_tiles,
+                  .bytes_per_state = rows_per_slot * row_bytes,
+                  .affordable_states = affordable_slots(problem, rows_per_slot * row_bytes, level_rows * row_bytes)};
+  needs.partial_states = size_slots(problem, choice, bounds, needs.affordable_states, c);
+  needs.work_items = bounds.row_tiles * bounds.heads + needs.partial_states;
+  check_plan_needs(problem, needs);
+
+  c.num_workers = choice.num_workers;
+  c.num_configs = static_cast<std::int32_t>(choice.configs.size());
+  c.max_requests = limits.max_requests;
+  c.max_row_groups = limits.max_row_groups;
+  c.max_row_refs = static_cast<std::int32_t>(needs.row_refs);
+  c.max_query_tokens = limits.max_query_tokens;
+  c.max_composed_rows = problem.composed() ? limits.max_query_tokens : 0;
+  c.max_row_tiles = static_cast<std::int32_t>(needs.row_tiles);
+  c.max_mask_groups = limits.max_mask_groups;
+  c.max_slots = static_cast<std::int32_t>(needs.partial_states);
+  c.rows_per_slot = static_cast<std::int32_t>(rows_per_slot);
   c.partial_rows = std::int64_t{c.max_slots} * c.rows_per_slot + level_rows;
   c.partial_bytes = c.partial_rows * row_bytes;
-
   for (std::int32_t i = 0; i < c.num_configs; ++i) {
     c.max_merges[i] = c.max_slots / 2;  // a merge has at least two
     if (choice.configs[static_cast<std::size_t>(i)].form == PlanForm::list) {
-      const std::int64_t row_tiles = i + 1 < c.num_configs ? bounds.groups : bounds.row_tiles;
-      c.max_items[i] = checked_count(row_tiles * bounds.heads + c.max_slots, "work items");
+      const std::int64_t row_tiles = i + 1 < c.num_configs ? bounds.groups : bounds.row_tiles;  // no more than those of the last
+      c.max_items[i] = static_cast<std::int32_t>(row_tiles * bounds.heads) + c.max_slots;
     }
   }
   Layout layout(nullptr);

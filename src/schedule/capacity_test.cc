@@ -59,7 +59,9 @@ TEST(Capacity, LimitsBeyond32BitsAreRefused) {
   p.options = {.policy = Policy::fixed_split, .fixed_split = 64};
   Choice choice = kChoice;
   choice.configs[0].form = PlanForm::list;
-  EXPECT_EQ(refusal(p, choice), "prepare: these limits need room for 17179869184 partial states; at most 2^31 - 1");
+  EXPECT_EQ(refusal(p, choice),
+            "prepare: these limits need room for 17179869184 partial states; at most 2^31 - 1; lower max_query_tokens, max_row_groups or "
+            "max_kv_tokens");
 }
 
 TEST(Capacity, WorkspaceBoundsSlotsAfterLevelStates) {
@@ -90,6 +92,29 @@ TEST(Capacity, BatchInvariantSplitsGrowUntilTheyFit) {
   EXPECT_LE(bounded.partial_bytes, p.options.max_workspace_bytes);
 }
 
+/// Limits that nobody thought about: without a bound of its own, states would take 4 GiB.
+TEST(Capacity, BatchInvariantNeedsNoMoreThanAGigabyteUnasked) {
+  Problem p = decode_problem(256);
+  p.options.policy = Policy::batch_invariant;
+  const Choice choice{.kernel = "test", .configs = {{.tile_q = 64, .tile_kv = 64}}, .num_workers = 264};
+  EXPECT_EQ(plan_capacity(p, choice).split_tokens, 16384);
+  EXPECT_LE(plan_capacity(p, choice).partial_bytes, std::int64_t{1} << 30);
+  p.options.max_workspace_bytes = std::int64_t{1} << 40;
+  EXPECT_EQ(plan_capacity(p, choice).split_tokens, 2048);
+}
+
+/// The largest limits there are: counts stay inside 64 bits (the undefined-behaviour sanitizer watches) and are refused.
+TEST(Capacity, TheLargestLimitsAreCountedRight) {
+  Problem p = decode_problem((1 << 29) - 1);
+  p.spec.num_kv_heads = p.spec.num_qo_heads = 32768;
+  p.group_size = 1;
+  p.limits.max_kv_tokens_per_request = (1 << 29) - 1;
+  p.limits.max_kv_tokens = std::int64_t{1} << 47;
+  p.options = {.policy = Policy::fixed_split, .fixed_split = 32};
+  const Choice choice{.kernel = "test", .configs = {{.tile_q = 1, .tile_kv = 32}}, .num_workers = 4};
+  EXPECT_NE(refusal(p, choice).find("these limits need room for"), std::string::npos) << refusal(p, choice);
+}
+
 TEST(Capacity, FixedSplitsAreNeverStretched) {
   Problem p = decode_problem(16);
   p.options = {.policy = Policy::fixed_split, .fixed_split = 512, .max_workspace_bytes = 1 << 20};
@@ -100,7 +125,7 @@ TEST(Capacity, FixedSplitsAreNeverStretched) {
       "prepare: fixed_split = 512 can need 32768 partial states of 33024 bytes for these limits, max_workspace_bytes = 1048576 leaves room "
       "for 31; give more, or lower max_kv_tokens, or take a longer split");
   p.options = {.policy = Policy::fixed_split, .fixed_split = 100};
-  EXPECT_EQ(refusal(p, choice), "prepare: fixed_split = 100 is no multiple of the kernel's kv tile of 64");
+  EXPECT_THROW(plan_capacity(p, choice), InternalError) << "a kernel refuses what its tiles don't divide";
 }
 
 /// Cuts `total` into `count` parts of at most `most`, some of them just above a multiple of `step`: the most splits for the least columns.

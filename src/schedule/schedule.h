@@ -33,7 +33,7 @@ struct PlanCapacity {
   std::int64_t plan_bytes = 0;  // all other arrays
 };
 
-/// Throws InvalidArgument when a fixed split needs more than PrepareOptions::max_workspace_bytes.
+/// Throws InvalidArgument where that is more than there can be (check_plan_needs).
 PlanCapacity plan_capacity(const Problem& problem, const Choice& choice);
 
 struct ScheduleArrays {
