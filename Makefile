@@ -32,10 +32,13 @@ build-release:
 	cmake --build --preset release --parallel $(JOBS)
 	ln -sfn release/fovea build/fovea
 
-demo: build ## a check against the reference, a drawn plan, a decode benchmark
-	build/fovea check --backend cpu --cases 200 --seed 1
-	build/fovea plan
-	build/fovea bench decode
+# One token for eight of the trace, a cache so small that requests are preempted, twenty steps compared with the reference.
+DEMO := traces/chat.jsonl --model llama-3.1-8b --shrink 8 --kv-tokens 4096 --check 20
+
+demo: build ## replay a serving trace: a table here, plots in build/demo/replay.html
+	mkdir -p build/demo
+	build/fovea replay $(DEMO) --json build/demo/replay.json
+	PYTHONPATH=python $(PYTHON) -m fovea.report build/demo/replay.json --output build/demo/replay.html
 
 test: deps check-format check-layers check-device test-release ## everything CI runs
 	$(MAKE) asan tsan CONFIGURE_ARGS="$(CONFIGURE_ARGS) $(REDUCED)"

@@ -10,6 +10,7 @@ void add_plan(CLI::App& app, Action& action);
 void add_explain(CLI::App& app, Action& action);
 void add_devices(CLI::App& app, Action& action);
 void add_bench(CLI::App& app, Action& action);
+void add_replay(CLI::App& app, Action& action);
 
 // Parts of `bench`.
 void add_bench_decode(CLI::App& bench, Action& action);

@@ -31,6 +31,7 @@ void describe(CLI::App& app) {
 void add_footer(CLI::App& app) {
   app.footer(
       "Examples:\n"
+      "  fovea replay traces/chat.jsonl           a serving trace through the engine\n"
       "  fovea check                              is everything right on this machine?\n"
       "  fovea plan zipf_b64 --workers 16         who does what, as a picture\n"
       "  fovea explain window_gpt_oss             which kernel, and why\n"
@@ -88,6 +89,7 @@ int run(int argc, char** argv) {
   CLI::App app("Attention for LLM inference serving: check, look inside and measure the fovea engine.");
   Action action;
   describe(app);
+  add_replay(app, action);
   add_check(app, action);
   add_plan(app, action);
   add_explain(app, action);

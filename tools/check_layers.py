@@ -16,7 +16,7 @@ import sys
 import tempfile
 
 SOURCE_SUFFIXES = {".h", ".cc", ".inc", ".cuh", ".cu"}
-SOURCE_FOLDERS = ["include", "portable", "variants", "src", "backends", "check", "cli", "tests", "examples", "bench"]
+SOURCE_FOLDERS = ["include", "portable", "variants", "src", "backends", "check", "cli", "tests", "examples", "bench", "serving"]
 
 # What an include may be. Quoted includes name a path; angle brackets a library.
 STD = "std"                # the C++ standard library and freestanding C headers
@@ -27,6 +27,8 @@ SYSTEM = "system"          # the operating system and the instruction set: <unis
 JSON = "nlohmann/"
 CLI11 = "CLI/"
 BENCHMARK = "benchmark/"
+ZLIB = "zlib.h"
+XXHASH = "xxhash.h"
 ANYTHING = "*"
 
 LIBRARIES = {
@@ -36,6 +38,8 @@ LIBRARIES = {
     JSON: ("nlohmann/",),
     CLI11: ("CLI/",),
     BENCHMARK: ("benchmark/",),
+    ZLIB: ("zlib.h",),
+    XXHASH: ("xxhash.h",),
     "test": ("gtest/", "gmock/"),
 }
 SYSTEM_HEADERS = {"immintrin.h", "cpuid.h", "unistd.h", "sched.h", "pthread.h", "dlfcn.h", "fcntl.h", "x86intrin.h"}
@@ -64,7 +68,7 @@ LAYERS = [
      "select/ sees problem/, not what comes after it"),
     ("src/schedule/*", CORE + ["src/problem/", "src/select/", "src/schedule/"],
      "schedule/ sees problem/ and select/, not what comes after it"),
-    ("src/jit/*", CORE + ["src/jit/", SYSTEM], "jit/ compiles for any backend: it sees no stage of the core and no backend"),
+    ("src/jit/*", CORE + ["src/jit/", SYSTEM, XXHASH], "jit/ compiles for any backend: it sees no stage of the core and no backend"),
     ("src/*", [PUBLIC, "portable/", "src/", FMT, STD], "the core reaches devices through src/backend.h only"),
     ("backends/cpu/device/*", ["fovea/dtype.h", "portable/", "backends/cpu/device/", SYSTEM, STD], "device code of the cpu backend"),
     ("backends/cpu/*", [PUBLIC, "portable/", "variants/", "generated/", "src/backend.h", "src/jit/", "src/problem/", "src/select/",
@@ -74,7 +78,9 @@ LAYERS = [
     ("backends/*", [PUBLIC, "portable/", "variants/", "generated/", "src/backend.h", "src/jit/", "src/support/", "backends/*.h", FMT, STD, SYSTEM],
      "what backends share sees no backend"),
     ("check/*", [PUBLIC, "portable/", "check/", FMT, STD], "check/ makes cases with the public API"),
-    ("cli/*", [PUBLIC, "check/", "bench/", "cli/", FMT, JSON, CLI11, STD, SYSTEM], "the command uses the public API, check/ and bench/"),
+    ("serving/*", [PUBLIC, "serving/", "bench/json_reader.h", FMT, JSON, TBB, ZLIB, XXHASH, STD, SYSTEM], "serving/ is a client of the public API"),
+    ("cli/*", [PUBLIC, "check/", "bench/", "serving/", "cli/", FMT, JSON, CLI11, STD, SYSTEM],
+     "the command uses the public API, check/, bench/ and serving/"),
     ("bench/*", [PUBLIC, "check/", "bench/", "generated/", FMT, JSON, TBB, BENCHMARK, STD, SYSTEM], "benchmarks use the public API and check/"),
 ]
 
@@ -266,6 +272,8 @@ def self_test():
         ("src/a.cc", "void f(int x) {\n" + body + "}\n", "void f(int x) {\n  // Long: a table.\n" + body + "}\n"),
         ("src/a.cc", "\n" * (MAX_FILE_LINES + 1), "\n" * MAX_FILE_LINES),
         ("bench/a.cc", "#include \"src/backend.h\"\n", "#include \"check/b.h\"\n"),
+        ("serving/a.cc", "#include \"check/b.h\"\n", "#include <zlib.h>\n"),
+        ("bench/a.cc", "#include <zlib.h>\n", "#include <vector>\n"),
     ]
     there = ["portable/b.h", "variants/b.h", "src/schedule/b.h", "src/problem/b.h", "src/backend.h", "backends/cpu/backend.h", "backends/cpu/b.h",
              "backends/reference/b.h", "backends/b.h", "check/b.h"]

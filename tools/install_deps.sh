@@ -4,7 +4,7 @@
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
-packages=(g++ cmake ninja-build libtbb-dev libfmt-dev libxxhash-dev nlohmann-json3-dev libcli11-dev libgtest-dev
+packages=(g++ cmake ninja-build libtbb-dev libfmt-dev libxxhash-dev zlib1g-dev nlohmann-json3-dev libcli11-dev libgtest-dev
   clang libclang-rt-14-dev clang-format-16 python3 python3-venv)
 
 if command -v dpkg-query > /dev/null; then
@@ -31,10 +31,10 @@ else
   echo "make deps: no dpkg here; expecting what these Debian packages hold: ${packages[*]}" >&2
 fi
 
-requirements=tests/nvrtc/requirements.txt
-if ! cmp -s "$requirements" .venv/installed-requirements.txt; then
-  echo "make deps: installing $requirements into .venv"
+requirements=(tests/nvrtc/requirements.txt python/requirements-report.txt)
+if ! cmp -s <(cat "${requirements[@]}") .venv/installed-requirements.txt; then
+  echo "make deps: installing ${requirements[*]} into .venv"
   python3 -m venv .venv
-  .venv/bin/python -m pip install --quiet --disable-pip-version-check --requirement "$requirements"
-  cp "$requirements" .venv/installed-requirements.txt
+  .venv/bin/python -m pip install --quiet --disable-pip-version-check "${requirements[@]/#/--requirement=}"
+  cat "${requirements[@]}" > .venv/installed-requirements.txt
 fi

@@ -73,6 +73,28 @@ class Json(unittest.TestCase):
         folder = DOCUMENT.parents[1] / "workloads"
         self.assertEqual(names, {path.stem for path in folder.glob("*.json")})
 
+    def test_replay(self):
+        trace = str(DOCUMENT.parents[1] / "traces" / "chat.jsonl")
+        small = ["--model", "tiny", "--shrink", "16", "--requests", "60", "--kv-tokens", "3000", "--check", "4"]
+        result, known = self.check_keys("replay", trace, *small)
+        self.assertEqual(known, keys_of(result))
+        self.assertEqual((result["requests"], result["checked_steps"], result["mismatched_steps"]), (60, 4, 0))
+        self.assertEqual((result["interrupted"], result["compiles_after_prepare"], result["compiled"]), (False, 0, []))
+        self.assertEqual(result["steps"], result["planned_steps"])
+        self.assertEqual(sum(result["timeline"]["steps"]), result["steps"])
+        self.assertEqual(sum(result["timeline"]["decode_tokens"]) + sum(result["timeline"]["prefill_tokens"]), result["computed_tokens"])
+        self.assertLess(abs(sum(result["timeline"]["step_ms"]) / 1000 - result["seconds"]["steps"]), 1e-6)
+        again = json.loads(run("replay", trace, *small, "--threads", "1", "--json", "-").stdout)
+        self.assertEqual(again["output_digest"], result["output_digest"])
+        other = json.loads(run("replay", trace, *small, "--seed", "2", "--json", "-").stdout)
+        self.assertNotEqual(other["output_digest"], result["output_digest"])
+
+    def test_replay_skips_bad_lines_when_asked(self):
+        trace = str(pathlib.Path(__file__).parent / "inputs" / "trace_bad.jsonl")
+        result, _ = self.check_keys("replay", trace, "--model", "tiny", "--shrink", "32", "--skip-bad")
+        self.assertEqual((result["requests"], result["trace"]["skipped_lines"]), (4, 2))
+        self.assertIn("trace_bad.jsonl:3: ", result["trace"]["first_skipped"])
+
     def test_explain(self):
         result, known = self.check_keys("explain", "decode_b64_kv4k")
         self.assertEqual(known, keys_of(result))
@@ -162,6 +184,24 @@ class CtrlC(unittest.TestCase):
             out, err = process.communicate(timeout=60)
             self.assertEqual((process.returncode, err), (130, "fovea: interrupted\n"), out)
             self.assertEqual(os.listdir(folder), [])
+
+
+    def test_replay_keeps_what_it_has(self):
+        trace = str(DOCUMENT.parents[1] / "traces" / "chat.jsonl")
+        with tempfile.TemporaryDirectory() as folder:
+            command = [FOVEA, "replay", trace, "--check", "100000000", "--kv-tokens", "32768", "--json", f"{folder}/out.json"]  # minutes
+            process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+            for _ in range(2):  # the head is printed before the first step
+                process.stdout.readline()
+            time.sleep(2)
+            process.send_signal(signal.SIGINT)
+            out, err = process.communicate(timeout=120)
+            self.assertEqual(process.returncode, 130, out + err)
+            self.assertRegex(err, r"^fovea: interrupted after \d+ of \d+ steps; the results are of those\n$")
+            result = json.loads(pathlib.Path(folder, "out.json").read_text())
+            self.assertTrue(result["interrupted"])
+            self.assertLess(result["steps"], result["planned_steps"])
+            self.assertEqual(os.listdir(folder), ["out.json"])
 
 
 class Terminal(unittest.TestCase):

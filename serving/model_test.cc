@@ -1,0 +1,78 @@
+// Models by name and from JSON, with what is said about wrong ones.
+#include "serving/model.h"
+
+#include <gtest/gtest.h>
+
+#include <filesystem>
+#include <fstream>
+
+#include "fovea/error.h"
+
+namespace fovea::serving {
+namespace {
+
+std::string message_of(const std::string& name) {
+  try {
+    find_model(name);
+  } catch (const InvalidArgument& error) {
+    return error.what();
+  }
+  return "(no error)";
+}
+
+TEST(Model, NamesAndRanks) {
+  const Model llama = find_model("llama-3.1-70b/tp4");
+  EXPECT_EQ(llama.num_qo_heads, 16);
+  EXPECT_EQ(llama.num_kv_heads, 2);
+  EXPECT_EQ(find_model("llama-3.1-70b/tp16").num_kv_heads, 1);
+  EXPECT_EQ(llama.variant(), "causal");
+  const Model gemma = find_model("gemma-3-27b");
+  EXPECT_EQ(gemma.variant(), "sliding_window");
+  EXPECT_EQ(gemma.mask_groups(), (std::vector<std::int32_t>{1024, 0}));
+  EXPECT_EQ(gemma.mask_group_of(4), 0);
+  EXPECT_EQ(gemma.mask_group_of(5), 1);
+  EXPECT_EQ(gemma.mask_group_of(6), 0);
+  EXPECT_EQ(find_model("gpt-oss-20b").variant(), "sliding_window+sink");
+  EXPECT_EQ(find_model("gemma-2-9b").variant(), "sliding_window+soft_cap");
+  EXPECT_NE(message_of("llama").find("--model: 'llama' is not known; known: tiny, llama-3.1-8b,"), std::string::npos);
+  for (const std::string ranks : {"0", "3", "-1", "x", "", "4x", "128"}) {
+    EXPECT_NE(
+        message_of("llama-3.1-70b/tp" + ranks).find("is not possible; the number after /tp must divide 64 query heads, and 8 KV heads"),
+        std::string::npos)
+        << ranks;
+  }
+}
+
+TEST(Model, FromJson) {
+  const std::filesystem::path path = std::filesystem::path(testing::TempDir()) / "model_test.json";
+  const auto message = [&](const std::string& text) {
+    std::ofstream(path) << text;
+    const std::string said = message_of(path.string());
+    return said.starts_with(path.string() + ": ") ? said.substr(path.string().size() + 2) : said;
+  };
+  const std::string heads = R"("num_qo_heads": 8, "num_kv_heads": 2, "head_dim_qk": 64)";
+  EXPECT_EQ(message("{" + heads + R"(, "windows": [128, 0], "soft_cap": 30, "num_layers": 4})"), "(no error)");
+  const Model model = find_model(path.string());
+  EXPECT_EQ(model.head_dim_vo, 64);
+  EXPECT_EQ(model.windows, (std::vector<std::int32_t>{128, 0}));
+  EXPECT_EQ(model.variant(), "sliding_window+soft_cap");
+  EXPECT_EQ(message("{"), "it is no JSON (wrong at byte 2); docs/json.md shows a model");
+  EXPECT_EQ(message("[]"), "[] is not an object; write { ... }");
+  EXPECT_EQ(message("{}"), "num_qo_heads: missing; this key is required");
+  EXPECT_EQ(message(R"({"num_qo_heads": 8, "num_kv_heads": 3, "head_dim_qk": 64})"),
+            "num_kv_heads: 3 does not divide num_qo_heads 8; it must");
+  EXPECT_EQ(message(R"({"num_qo_heads": 8, "num_kv_heads": 2, "head_dim_qk": 66})"), "head_dim_qk: 66 is no multiple of 4; it must be");
+  EXPECT_EQ(message("{" + heads + R"(, "windows": []})"),
+            "windows: [] is not a list of numbers; one window per layer of a period; 0: unlimited");
+  EXPECT_EQ(message("{" + heads + R"(, "windows": [-1]})"), "windows: -1 is outside 0..16777216; give a number in that range");
+  EXPECT_EQ(message("{" + heads + R"(, "soft_cap": 0})"), "soft_cap: 0 is not a number above 0; leave the key out for none");
+  EXPECT_EQ(message("{" + heads + R"(, "sink": 1})"), "sink: 1 is neither true nor false; give one of them");
+  EXPECT_EQ(message("{" + heads + R"(, "sink": true, "soft_cap": 3})"),
+            "sink: a sink together with soft_cap; no built-in variant has both");
+  EXPECT_EQ(message("{" + heads + R"(, "window": 3})").substr(0, 28), "window: unknown key (value 3");
+  std::filesystem::remove(path);
+  EXPECT_NE(message_of(path.string()).find("can't be read; give a file or one of tiny"), std::string::npos);
+}
+
+}  // namespace
+}  // namespace fovea::serving

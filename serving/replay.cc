@@ -1,0 +1,357 @@
+#include "serving/replay.h"
+
+#include <fmt/format.h>
+#include <tbb/blocked_range.h>
+#include <tbb/parallel_for.h>
+#include <tbb/parallel_reduce.h>
+#include <tbb/task_arena.h>
+
+#include <algorithm>
+#include <chrono>
+
+#include "fovea/engine.h"
+#include "fovea/error.h"
+#include "serving/digest.h"
+#include "serving/layer_spec.h"
+#include "serving/shared_buffer.h"
+#include "serving/step_tables.h"
+#include "serving/values.h"
+
+namespace fovea::serving {
+namespace {
+
+template <class Function>
+double microseconds_of(Function&& function) {
+  const auto begin = std::chrono::steady_clock::now();
+  function();
+  return std::chrono::duration<double, std::micro>(std::chrono::steady_clock::now() - begin).count();
+}
+
+ReplayOptions completed(ReplayOptions options) {
+  if (options.num_layers == 0) {
+    options.num_layers = static_cast<std::int32_t>(options.model.windows.size());
+  }
+  options.scheduling.cost_factor = options.shrink;
+  return options;
+}
+
+LayerSpec layers_of(const ReplayOptions& options) {
+  return {.model = options.model, .kv_dtype = options.kv_dtype, .shrink = options.shrink, .seed = options.seed};
+}
+
+SchedulerTotals rehearse_checked(std::span<const ServedRequest> requests, const SchedulerOptions& options) {
+  const SchedulerTotals totals = rehearse(requests, options);
+  if (totals.steps == 0) {
+    throw InvalidArgument(fmt::format("replay: none of the {} requests fits into a cache of {} tokens; give it more, or shrink more",
+                                      requests.size(), std::int64_t{options.num_pages} * options.page_size));
+  }
+  return totals;
+}
+
+Attention prepare(const Engine& engine, const LayerSpec& layers, const ReplayOptions& options, const SchedulerTotals& totals) {
+  const Limits limits{.max_requests = static_cast<std::int32_t>(totals.max_step_requests),
+                      .max_query_tokens = static_cast<std::int32_t>(totals.max_step_tokens),
+                      .max_kv_tokens_per_request = static_cast<std::int32_t>(totals.max_kv_tokens),
+                      .max_mask_groups = static_cast<std::int32_t>(layers.windows().size())};
+  return engine.prepare(layers.spec(options.model.num_qo_heads, options.model.num_kv_heads, options.scheduling.page_size), limits);
+}
+
+/// What the engine's kernels may round a weight by, relative to 1.
+double weight_rounding(const Engine& engine) {
+  // On the CPU weights stay in float. A weight is off by a few roundings: of the logit (about 10 in magnitude), of its maximum, of exp2, of
+  // the sum; a sum over n products by about sqrt(n). Ten times what was seen with AVX2 and AVX-512. Elsewhere weights are rounded to bf16.
+  return engine.device().type == DeviceType::cpu ? 256 * 0x1p-24 : 0x1p-9;
+}
+
+std::int64_t max_table_entries(const ReplayOptions& options, const SchedulerTotals& totals) {
+  return totals.max_step_requests * (totals.max_kv_tokens / options.scheduling.page_size + 1);
+}
+
+}  // namespace
+
+std::int64_t layer_cache_bytes(const ReplayOptions& options) {
+  const Model& model = options.model;
+  return bytes_of(options.kv_dtype, std::int64_t{options.scheduling.num_pages} * options.scheduling.page_size * model.num_kv_heads *
+                                        (model.head_dim_qk + model.head_dim_vo));
+}
+
+struct Replay::Impl {
+  Impl(const Trace& trace, const ReplayOptions& given);
+
+  void compute(const OnOutputs& on_outputs);
+  void make_inputs(std::int32_t layer);
+  void run_layer(std::int32_t layer, StepRecord& record);
+  void take_outputs(std::int32_t layer, const OnOutputs& on_outputs, bool checked);
+  bool is_checked(std::int64_t step_index) const;
+  void count_work(StepRecord& record) const;
+  RunArgs run_args(std::int32_t layer) const;
+  std::int64_t num_tokens() const { return step.prefill_tokens + step.decode_tokens; }
+  TensorView tensor(const SharedBuffer& buffer, std::int32_t heads, std::int32_t dim) const {
+    return TensorView::contiguous(buffer.device(), DType::bf16, {num_tokens(), heads, dim}, engine.device());
+  }
+  std::span<std::uint16_t> outputs() const {
+    return {o.host_as<std::uint16_t>(), static_cast<std::size_t>(num_tokens() * options.model.num_qo_heads * options.model.head_dim_vo)};
+  }
+
+  ReplayOptions options;
+  LayerSpec layers;
+  std::vector<ServedRequest> requests;
+  SchedulerTotals rehearsed;
+  Scheduler scheduler;
+  Engine engine;
+  tbb::task_arena arena;
+  double prepare_us = 0;
+  std::optional<Attention> attention;
+  std::optional<Plan> plan;
+  std::optional<ReferenceCheck> reference;
+  StepTables tables;
+  std::vector<SharedBuffer> cache_memory;  // by layer
+  std::vector<KvCache> caches;
+  SharedBuffer q, k, v, o, sink;
+  std::vector<std::vector<Value>> mask_values;  // by mask group
+  std::vector<MaskValues> masks;
+  std::vector<Value> params;
+
+  Step step;
+  std::vector<std::uint64_t> token_hashes;  // of the step
+  Latencies latencies;
+  ReplayResult result;
+};
+
+Replay::Impl::Impl(const Trace& trace, const ReplayOptions& given)
+    : options(completed(given)),
+      layers(layers_of(options)),
+      requests(serve(trace, options.shrink)),
+      rehearsed(rehearse_checked(requests, options.scheduling)),
+      scheduler(requests, options.scheduling),
+      engine(options.engine),
+      arena(options.engine.num_threads > 0 ? options.engine.num_threads : tbb::task_arena::automatic),
+      tables(engine, rehearsed.max_step_tokens, max_table_entries(options, rehearsed)),
+      latencies(requests) {
+  const Model& model = options.model;
+  prepare_us = microseconds_of([&] {
+    attention.emplace(prepare(engine, layers, options, rehearsed));
+    plan.emplace(attention->new_plan());
+  });
+  if (options.check_steps > 0) {
+    reference.emplace(layers, requests, rehearsed, weight_rounding(engine));
+  }
+  const auto buffer = [&](std::int64_t elements) {
+    return SharedBuffer(engine, bytes_of(DType::bf16, rehearsed.max_step_tokens * elements));
+  };
+  q = buffer(std::int64_t{model.num_qo_heads} * model.head_dim_qk);
+  k = buffer(std::int64_t{model.num_kv_heads} * model.head_dim_qk);
+  v = buffer(std::int64_t{model.num_kv_heads} * model.head_dim_vo);
+  o = buffer(std::int64_t{model.num_qo_heads} * model.head_dim_vo);
+  const SchedulerOptions& scheduling = options.scheduling;
+  for (std::int32_t layer = 0; layer < options.num_layers; ++layer) {
+    const std::int64_t num_bytes = layer_cache_bytes(options);
+    cache_memory.push_back(filled_device_memory(engine, num_bytes, 0xff));  // NaN in every dtype: a slot read before it was written shows
+    auto* const memory = static_cast<std::byte*>(cache_memory.back().device());
+    const std::int64_t k_bytes = num_bytes / (model.head_dim_qk + model.head_dim_vo) * model.head_dim_qk;
+    KvCache cache{
+        .k = TensorView::contiguous(memory, options.kv_dtype,
+                                    {scheduling.num_pages, scheduling.page_size, model.num_kv_heads, model.head_dim_qk}, engine.device()),
+        .v = TensorView::contiguous(memory + k_bytes, options.kv_dtype,
+                                    {scheduling.num_pages, scheduling.page_size, model.num_kv_heads, model.head_dim_vo}, engine.device())};
+    if (layers.kv_quant() != KvQuant::none) {
+      cache.k_scale = cache.v_scale = layers.kv_scale();
+    }
+    caches.push_back(cache);
+  }
+  for (const std::int32_t window : layers.windows()) {
+    mask_values.push_back(layers.mask_values(window));
+  }
+  for (const std::vector<Value>& values : mask_values) {
+    masks.push_back({.values = values});
+  }
+  if (model.soft_cap) {
+    params.emplace_back("cap", *model.soft_cap);
+  }
+  if (const std::vector<float> sinks = layers.sinks(); !sinks.empty()) {
+    const auto num_bytes = static_cast<std::int64_t>(sinks.size() * sizeof(float));
+    sink = SharedBuffer(engine, num_bytes);
+    std::copy(sinks.begin(), sinks.end(), sink.host_as<float>());
+    sink.upload(num_bytes);
+    params.emplace_back("sink", TensorView::contiguous(sink.device(), DType::f32, {model.num_qo_heads}, engine.device()));
+  }
+}
+
+/// Of N steps, check_steps in even distances, the last among them.
+bool Replay::Impl::is_checked(std::int64_t step_index) const {
+  const std::int64_t wanted = std::min(options.check_steps, rehearsed.steps);
+  return (step_index + 1) * wanted / rehearsed.steps > step_index * wanted / rehearsed.steps;
+}
+
+void Replay::Impl::make_inputs(std::int32_t layer) {
+  const Model& model = options.model;
+  const auto fill = [&](Tensor tensor, const SharedBuffer& buffer, std::int32_t heads, std::int32_t dim, std::size_t token) {
+    const Values values(options.seed, tensor, layer);
+    std::uint16_t* row = buffer.host_as<std::uint16_t>() + static_cast<std::int64_t>(token) * heads * dim;
+    for (std::int32_t head = 0; head < heads; ++head) {
+      values.fill(token_hashes[token], head, {row + head * dim, static_cast<std::size_t>(dim)});
+    }
+  };
+  arena.execute([&] {
+    tbb::parallel_for(std::size_t{0}, token_hashes.size(), [&](std::size_t token) {
+      fill(Tensor::q, q, model.num_qo_heads, model.head_dim_qk, token);
+      fill(Tensor::k, k, model.num_kv_heads, model.head_dim_qk, token);
+      fill(Tensor::v, v, model.num_kv_heads, model.head_dim_vo, token);
+    });
+  });
+  q.upload(bytes_of(DType::bf16, num_tokens() * model.num_qo_heads * model.head_dim_qk));
+  k.upload(bytes_of(DType::bf16, num_tokens() * model.num_kv_heads * model.head_dim_qk));
+  v.upload(bytes_of(DType::bf16, num_tokens() * model.num_kv_heads * model.head_dim_vo));
+}
+
+RunArgs Replay::Impl::run_args(std::int32_t layer) const {
+  const Model& model = options.model;
+  RunArgs args{.q = tensor(q, model.num_qo_heads, model.head_dim_qk),
+               .kv = std::span(caches).subspan(static_cast<std::size_t>(layer), 1),
+               .o = tensor(o, model.num_qo_heads, model.head_dim_vo),
+               .params = params,
+               .mask_group = model.mask_group_of(layer)};
+  if (model.sm_scale) {
+    args.sm_scale = static_cast<float>(*model.sm_scale);
+  }
+  return args;
+}
+
+void Replay::Impl::run_layer(std::int32_t layer, StepRecord& record) {
+  const Model& model = options.model;
+  const AppendArgs append{.k = tensor(k, model.num_kv_heads, model.head_dim_qk),
+                          .v = tensor(v, model.num_kv_heads, model.head_dim_vo),
+                          .cache = caches[static_cast<std::size_t>(layer)],
+                          .kv_quant = layers.kv_quant(),
+                          .slot_mapping = tables.slot_mapping()};
+  const RunArgs run = run_args(layer);
+  engine.synchronise();
+  record.append_us += microseconds_of([&] {
+    engine.append_kv(append);
+    engine.synchronise();
+  });
+  record.run_us += microseconds_of([&] {
+    attention->run(*plan, run);
+    engine.synchronise();
+  });
+}
+
+void Replay::Impl::take_outputs(std::int32_t layer, const OnOutputs& on_outputs, bool checked) {
+  const std::span<std::uint16_t> all = outputs();
+  result.digest_us += microseconds_of([&] { o.download(static_cast<std::int64_t>(all.size_bytes())); });
+  if (on_outputs) {
+    on_outputs(step, layer, all);
+  }
+  result.digest_us += microseconds_of([&] {
+    const auto key = mix(static_cast<std::uint64_t>(step.index), static_cast<std::uint64_t>(layer));
+    const std::size_t row = all.size() / token_hashes.size();
+    result.output_digest += arena.execute([&] {
+      return tbb::parallel_reduce(
+          tbb::blocked_range<std::size_t>(0, token_hashes.size(), 16), std::uint64_t{0},
+          [&](const tbb::blocked_range<std::size_t>& rows, std::uint64_t sum) {
+            for (std::size_t i = rows.begin(); i < rows.end(); ++i) {
+              sum += row_digest(std::as_bytes(all.subspan(i * row, row)), mix(key, i));
+            }
+            return sum;
+          },
+          std::plus<>());
+    });
+  });
+  if (checked) {
+    result.check_us += microseconds_of([&] {
+      const CheckOutcome outcome = arena.execute([&] { return reference->check(step, layer, all); });
+      result.checked_pairs += outcome.pairs;
+      result.worst_error = std::max(result.worst_error, outcome.worst);
+      if (outcome.wrong > 0 && result.first_mismatch.empty()) {
+        result.first_mismatch = outcome.first;
+      }
+      result.mismatched_steps += outcome.wrong > 0 ? 1 : 0;
+    });
+  }
+}
+
+void Replay::Impl::count_work(StepRecord& record) const {
+  const Model& model = options.model;
+  for (std::int32_t layer = 0; layer < options.num_layers; ++layer) {
+    const std::int32_t window = layers.window_of(layer);
+    double pairs = 0, tokens = 0;
+    for (const ScheduledWork& work : step.work) {
+      pairs += visible_pairs(work.first, work.count, window);
+      tokens += static_cast<double>(visible_tokens(work.first, work.count, window));
+    }
+    record.flops += 2.0 * pairs * model.num_qo_heads * (model.head_dim_qk + model.head_dim_vo);
+    record.kv_bytes += tokens * static_cast<double>(
+                                    bytes_of(options.kv_dtype, std::int64_t{model.num_kv_heads} * (model.head_dim_qk + model.head_dim_vo)));
+  }
+}
+
+void Replay::Impl::compute(const OnOutputs& on_outputs) {
+  StepRecord record{.begin_us = step.begin_us,
+                    .requests = static_cast<std::int32_t>(step.work.size()),
+                    .waiting = step.num_waiting,
+                    .prefill_tokens = step.prefill_tokens,
+                    .decode_tokens = step.decode_tokens,
+                    .hit_tokens = step.hit_tokens,
+                    .preempted = step.num_preempted,
+                    .pages_used = step.pages_used,
+                    .pages_idle = step.pages_idle,
+                    .kv_tokens = step.kv_tokens};
+  result.inputs_us += microseconds_of([&] {
+    tables.set(step, scheduler, options.scheduling.page_size);
+    token_hashes.clear();
+    for (const ScheduledWork& work : step.work) {
+      for (std::int32_t token = 0; token < work.count; ++token) {
+        token_hashes.push_back(requests[static_cast<std::size_t>(work.request)].token_hash(work.first + token));
+      }
+    }
+  });
+  engine.synchronise();
+  record.plan_us = microseconds_of([&] {
+    attention->plan(*plan, tables.batch(), {.masks = masks});
+    engine.synchronise();
+  });
+  const bool checked = is_checked(step.index);
+  for (std::int32_t layer = 0; layer < options.num_layers; ++layer) {
+    result.inputs_us += microseconds_of([&] { make_inputs(layer); });
+    run_layer(layer, record);
+    // One layer of a checked step: in turn, so that every mask group has its share.
+    take_outputs(layer, on_outputs, checked && layer == result.checked_steps % options.num_layers);
+  }
+  result.checked_steps += checked ? 1 : 0;
+  count_work(record);
+  latencies.add(step, record.step_us());
+  result.steps.push_back(record);
+}
+
+Replay::Replay(const Trace& trace, const ReplayOptions& options) : impl_(std::make_unique<Impl>(trace, options)) {}
+Replay::~Replay() = default;
+
+bool Replay::step(const OnOutputs& on_outputs) {
+  if (!impl_->scheduler.next(impl_->step)) {
+    return false;
+  }
+  impl_->compute(on_outputs);
+  impl_->scheduler.finish(impl_->step);
+  return true;
+}
+
+ReplayResult Replay::result() const {
+  ReplayResult result = impl_->result;
+  result.totals = impl_->scheduler.totals();
+  result.prepare_us = impl_->prepare_us;
+  result.first_token_samples = impl_->latencies.first_token_us();
+  result.inter_token_samples = impl_->latencies.inter_token_us();
+  result.first_token_us = percentiles(result.first_token_samples);
+  result.inter_token_us = percentiles(result.inter_token_samples);
+  return result;
+}
+
+const SchedulerTotals& Replay::rehearsed() const { return impl_->rehearsed; }
+const SchedulerTotals& Replay::totals() const { return impl_->scheduler.totals(); }
+std::int64_t Replay::num_layers() const { return impl_->options.num_layers; }
+std::int64_t Replay::kv_cache_bytes() const { return layer_cache_bytes(impl_->options) * impl_->options.num_layers; }
+std::int64_t Replay::workspace_bytes() const { return impl_->plan->workspace_bytes(); }
+std::string Replay::describe_engine() const { return impl_->engine.describe(); }
+std::string Replay::explain() const { return impl_->attention->explain(); }
+
+}  // namespace fovea::serving
