@@ -48,4 +48,44 @@ inline constexpr VariantShape kVariantShapeOf{.mask_fields = V::Mask::fields(),
                                               .init_mask = init_struct<typename V::Mask>,
                                               .init_params = init_struct<typename V::Params>};
 
+/// What a shared object compiled at run time exports, under the name fovea_variant. `Code` is the backend's.
+struct ExportedShape {
+  uint32_t struct_bytes;  // of the whole: the library's idea of it must be the compiler's
+  VariantShape shape;
+};
+template <class Code>
+struct ExportedVariant : ExportedShape {
+  Code code;
+};
+
+/// What the text of a part must have, said in words before a template says it in its own. The parts of a composition are checked one by
+/// one.
+template <class V>
+constexpr bool part_is_whole() {
+  static_assert(
+      requires(const V& v) { static_cast<const VariantBase&>(v); }, "a variant is a struct that derives from VariantBase");
+  static_assert(
+      requires { V::Mask::fields(); },
+      "struct Mask must list its fields: FOVEA_FIELDS(Mask, FOVEA_REQUIRED(name), FOVEA_OPTIONAL(name)) as its last line");
+  static_assert(
+      requires { V::Params::fields(); },
+      "struct Params must list its fields: FOVEA_FIELDS(Params, FOVEA_REQUIRED(name), FOVEA_OPTIONAL(name)) as its last line");
+  static_assert(
+      requires(const typename V::Mask& mask, Position<> at) { mask.keep(at); },
+      "struct Mask must have keep(at): template <class I> FOVEA_FN auto keep(const Position<I>& at) const");
+  static_assert(
+      requires(const typename V::Mask& mask) { KvRange(mask.range()); },
+      "struct Mask must have range(), a KvRange that holds all that keep keeps; `return {};` holds everything");
+  return true;
+}
+
+template <class... Parts>
+constexpr bool parts_are_whole() {
+  if constexpr ((part_is_whole<Parts>() && ...)) {
+    static_assert((Parts::Mask::fields().count + ...) <= kMaxFields, "a composition has too many mask fields; see kMaxFields");
+    static_assert((Parts::Params::fields().count + ...) <= kMaxFields, "a composition has too many params; see kMaxFields");
+  }
+  return true;
+}
+
 }  // namespace fovea

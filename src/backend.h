@@ -104,8 +104,10 @@ class Backend {
   virtual std::string name() const = 0;
   virtual Device device() const = 0;
   virtual std::string describe() const = 0;
-  virtual bool host_accessible() const = 0;                                     // device memory is host memory
-  virtual const VariantInfo& variant(const Variant& variant) const = 0;         // throws InvalidArgument with the known names
+  virtual bool host_accessible() const = 0;  // device memory is host memory
+  /// Built in, or compiled now (prepare() alone calls this). Throws InvalidArgument with the known names, or CompileFailed.
+  virtual const VariantInfo& variant(const Variant& variant) const = 0;
+  virtual std::vector<CompileRecord> compiled() const { return {}; }
   virtual std::vector<Candidate> candidates(const Problem& problem) const = 0;  // every kernel, with its refusal
   virtual std::unique_ptr<Module> load(const Problem& problem, const Choice& choice) const = 0;
   virtual void* allocate(std::size_t bytes) const = 0;  // 64-byte aligned; throws DeviceFailed

@@ -52,6 +52,13 @@ std::string to_string(const KvFormat& format) {
   return text;
 }
 
+std::string describe(const CompileRecord& record) {
+  const std::string kept = record.path.empty() ? "not kept" : record.path;
+  return record.cached ? fmt::format("for {}: found compiled by {} in {:.4f} s: {}", record.target, record.compiler, record.seconds, kept)
+                       : fmt::format("for {}: compiled by {} in {:.2f} s ({:.2f} CPU s): {}", record.target, record.compiler,
+                                     record.seconds, record.cpu_seconds, kept);
+}
+
 std::string AttentionSpec::to_string() const {
   std::string text = fmt::format("{} qo heads, {} kv heads, head_dim {}", num_qo_heads, num_kv_heads, head_dim_qk);
   if (head_dim_vo != 0 && head_dim_vo != head_dim_qk) {

@@ -90,6 +90,8 @@ void Attention::check_pages(const Plan& plan, std::span<const std::int64_t> num_
   check_page_ids("check_pages", *impl_->backend, p.kernel_params(mask_group), num_pages.data());
 }
 
+std::vector<CompileRecord> Engine::compiled() const { return impl_->backend->compiled(); }
+
 std::string Engine::describe() const { return impl_->backend->describe(); }
 Device Engine::device() const { return impl_->backend->device(); }
 void Engine::synchronise(Stream stream) const { impl_->backend->synchronise(stream); }
@@ -121,6 +123,11 @@ std::string Attention::explain() const {
   const PlanCapacity& c = impl_->capacity;
   std::string text = fmt::format("problem\n  {}\n  {}\n", impl_->problem.spec.to_string(), impl_->problem.limits.to_string());
   text += fmt::format("kernels on {}\n{}", impl_->backend->describe(), fovea::describe(impl_->selection));
+  for (const CompileRecord& record : impl_->backend->compiled()) {
+    if (record.variant == impl_->problem.spec.variant.name) {
+      text += fmt::format("variant {}\n  {}\n", record.variant, fovea::describe(record));
+    }
+  }
   text += fmt::format("plan\n  {} workers; room for {} requests, {} row groups, {} mask group{}\n", c.num_workers, c.max_requests,
                       c.max_row_groups, c.max_mask_groups, c.max_mask_groups == 1 ? "" : "s");
   text +=

@@ -10,6 +10,7 @@
 #include "backends/cpu/kernels/attention_simd/select.h"
 #include "backends/cpu/scratch.h"
 #include "backends/cpu/threads.h"
+#include "backends/user_variants.h"
 #include "portable/work_iterator.h"
 #include "src/support/check.h"
 
@@ -96,9 +97,21 @@ class CpuModule : public Module {
   ScratchPool scratch_;
 };
 
+/// What is compiled at run time joins the kernels of `isa`: same flags, same namespace.
+UserVariantTarget user_variant_target(const IsaCode& isa) {
+  return {.name = fmt::format("cpu {}", isa.name),
+          .flags = variant_flags(isa.name),
+          .include = "backends/cpu/device/logits.h",
+          .folder = "backends/cpu/device/",
+          .code_type = "fovea::cpu::VariantCode",
+          .code = "fovea::cpu::FOVEA_CPU_ISA::kVariantCodeOf<Rule>",
+          .exported_bytes = sizeof(ExportedVariant<VariantCode>)};
+}
+
 class CpuBackend : public Backend {
  public:
-  explicit CpuBackend(const EngineOptions& options) : isa_(choose_isa(options.isa)), threads_(options.num_threads) {}
+  explicit CpuBackend(const EngineOptions& options)
+      : isa_(choose_isa(options.isa)), threads_(options.num_threads), user_variants_(user_variant_target(isa_)) {}
 
   std::string name() const override { return "cpu"; }
   Device device() const override { return {}; }
@@ -106,11 +119,17 @@ class CpuBackend : public Backend {
     return fmt::format("cpu ({}, {}, {} thread{})", processor_name(), isa_.name, threads_.count(), threads_.count() == 1 ? "" : "s");
   }
   bool host_accessible() const override { return true; }
-  const VariantInfo& variant(const Variant& variant) const override { return builtin_variant(variant.name); }
+  const VariantInfo& variant(const Variant& variant) const override {
+    return is_compiled_in(variant) ? builtin_variant(variant.name) : user_variants_.get(variant).info;
+  }
+  std::vector<CompileRecord> compiled() const override { return user_variants_.records(); }
   std::vector<Candidate> candidates(const Problem& problem) const override { return {attention_simd_candidate(problem)}; }
 
   std::unique_ptr<Module> load(const Problem& problem, const Choice& choice) const override {
-    return std::make_unique<CpuModule>(isa_, variant_code(isa_, problem.spec.variant.name), threads_, problem, choice);
+    const Variant& variant = problem.spec.variant;
+    const VariantCode& code =
+        is_compiled_in(variant) ? variant_code(isa_, variant.name) : user_variants_.loaded(variant).code<VariantCode>();
+    return std::make_unique<CpuModule>(isa_, code, threads_, problem, choice);
   }
 
   void* allocate(std::size_t bytes) const override {
@@ -143,6 +162,7 @@ class CpuBackend : public Backend {
  private:
   const IsaCode& isa_;
   Threads threads_;
+  UserVariants user_variants_;
 };
 
 }  // namespace

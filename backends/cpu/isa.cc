@@ -84,6 +84,22 @@ std::string processor_name() {
   return trimmed.empty() ? "unnamed" : trimmed;
 }
 
+std::vector<std::string> variant_flags(std::string_view isa) {
+  struct IsaFlags {
+    std::string_view isa;
+    std::vector<std::string> flags;
+  };
+  static const IsaFlags all[] = {
+#include "generated/cpu_isa_flags.inc"
+  };
+  for (const IsaFlags& entry : all) {
+    if (entry.isa == isa) {
+      return entry.flags;
+    }
+  }
+  FOVEA_ASSERT(false, "isa '{}' is compiled in but its flags are not written down", isa);
+}
+
 const VariantCode& variant_code(const IsaCode& isa, std::string_view variant) {
   for (int32_t i = 0; i < isa.num_variants; ++i) {
     if (variant == isa.variants[i].name) {

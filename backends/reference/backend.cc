@@ -3,6 +3,7 @@
 #include <cstdlib>
 
 #include "backends/builtin_variants.h"
+#include "backends/user_variants.h"
 #include "src/support/check.h"
 
 namespace fovea {
@@ -25,7 +26,10 @@ class ReferenceBackend : public Backend {
   Device device() const override { return {}; }
   std::string describe() const override { return "reference (double precision, one thread)"; }
   bool host_accessible() const override { return true; }
-  const VariantInfo& variant(const Variant& variant) const override { return builtin_variant(variant.name); }
+  const VariantInfo& variant(const Variant& variant) const override {
+    return is_compiled_in(variant) ? builtin_variant(variant.name) : user_variants_.get(variant).info;
+  }
+  std::vector<CompileRecord> compiled() const override { return user_variants_.records(); }
 
   /// One kernel for everything. Its configuration only satisfies the planner: run() reads the groups of a plan, never the schedule.
   std::vector<Candidate> candidates(const Problem& problem) const override {
@@ -41,7 +45,9 @@ class ReferenceBackend : public Backend {
   }
 
   std::unique_ptr<Module> load(const Problem& problem, const Choice&) const override {
-    return std::make_unique<ReferenceModule>(reference::builtin_hooks(problem.spec.variant.name));
+    const Variant& variant = problem.spec.variant;
+    return std::make_unique<ReferenceModule>(is_compiled_in(variant) ? reference::builtin_hooks(variant.name)
+                                                                     : user_variants_.loaded(variant).code<reference::Hooks>());
   }
 
   void* allocate(std::size_t bytes) const override {
@@ -55,6 +61,16 @@ class ReferenceBackend : public Backend {
 
   void merge_states(const MergeStatesParams& params, Stream) const override { reference::merge_states(params); }
   void append_kv(const AppendParams& params, Stream) const override { reference::append_kv(params); }
+
+ private:
+  // Little optimisation: its loops are in the library, and compiling is most of what a small test of a variant costs.
+  UserVariants user_variants_{{.name = "reference",
+                               .flags = {"-O1", "-ffp-contract=off"},
+                               .include = "backends/reference/device/hooks.h",
+                               .folder = "backends/reference/device/",
+                               .code_type = "fovea::reference::Hooks",
+                               .code = "fovea::reference::kHooksOf<Rule>",
+                               .exported_bytes = sizeof(ExportedVariant<reference::Hooks>)}};
 };
 
 }  // namespace

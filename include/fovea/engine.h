@@ -1,6 +1,7 @@
 // Engine: a device and what runs on it. Attention: one prepared layer shape. The three verbs are prepare, plan and run.
 #pragma once
 
+#include <chrono>
 #include <cstdint>
 #include <memory>
 #include <optional>
@@ -70,6 +71,18 @@ struct AppendArgs {
   KvTables tables;           // with append_indptr
 };
 
+/// Something an engine had compiled at run time, or found compiled: a variant given as text, or a composition that is not built in.
+struct CompileRecord {
+  std::string variant;     // "causal+my_cap"
+  std::string target;      // "cpu avx2"
+  std::string compiler;    // "g++ (Debian 12.2.0-14) 12.2.0"
+  bool cached = false;     // found in the cache
+  double seconds = 0;      // that prepare() waited
+  double cpu_seconds = 0;  // of the compiler; 0 where cached
+  std::string path;        // where it is kept; empty: nowhere
+  std::chrono::system_clock::time_point when;
+};
+
 class Attention;
 
 /// A device with its threads, kernels and caches. Copies share it. All members are safe to call from several threads.
@@ -91,6 +104,8 @@ class Engine {
   Device device() const;                       // where its tensors must be
   void synchronise(Stream stream = {}) const;  // returns when the stream has done all it was given; nothing to wait for on the cpu
   std::string describe() const;                // backend, device, instruction set, threads: what a bug report needs
+
+  std::vector<CompileRecord> compiled() const;  // so far, in order; only prepare() adds to it
 
   struct Impl;
   const std::shared_ptr<Impl>& impl() const { return impl_; }

@@ -1,6 +1,7 @@
 #include "src/jit/program.h"
 
 #include <fmt/format.h>
+#include <fmt/ranges.h>
 
 #include <algorithm>
 #include <array>
@@ -8,6 +9,7 @@
 
 #include "src/jit/look.h"
 #include "src/support/check.h"
+#include "src/support/spelling.h"
 
 namespace fovea::jit {
 namespace {
@@ -31,12 +33,11 @@ bool is_embedded(std::string_view path) {
 
 bool is_builtin(std::string_view name) { return is_embedded(fmt::format("{}{}.h", kBuiltinFolder, name)); }
 
-std::string builtin_names() {
-  std::string names;
+std::vector<std::string> builtin_names() {
+  std::vector<std::string> names;
   for (const SourceFile& file : embedded_sources()) {
     if (file.path.starts_with(kBuiltinFolder)) {
-      const std::string_view stem = file.path.substr(kBuiltinFolder.size(), file.path.size() - kBuiltinFolder.size() - 2);
-      names += fmt::format("{}{}", names.empty() ? "" : ", ", stem);
+      names.emplace_back(file.path.substr(kBuiltinFolder.size(), file.path.size() - kBuiltinFolder.size() - 2));
     }
   }
   return names;
@@ -71,8 +72,16 @@ VariantPart find_part(const Variant& variant, const std::string& name) {
   if (found != nullptr) {
     return user_part(*found);
   }
-  FOVEA_CHECK(is_builtin(name), "prepare: variant '{}': no variant is named '{}'; built in: {}; your own: Variant::from_source()",
-              variant.name, name, builtin_names());
+  if (!is_builtin(name)) {
+    std::vector<std::string> known = builtin_names();
+    for (const VariantSource& source : variant.sources) {
+      known.push_back(source.name);
+    }
+    const std::string closest = closest_name(name, known);
+    throw InvalidArgument(fmt::format("prepare: {}no variant is named '{}'; known: {}, and the caller's own (Variant::from_source()){}",
+                                      name == variant.name ? "" : fmt::format("variant '{}': ", variant.name), name, fmt::join(known, ", "),
+                                      closest.empty() ? "" : fmt::format("; did you mean '{}'?", closest)));
+  }
   return {.name = name, .type = "fovea::" + pascal_case(name), .header = fmt::format("{}{}.h", kBuiltinFolder, name)};
 }
 
@@ -135,7 +144,7 @@ Program generate_program(const ProgramRequest& request) {
   for (const std::string_view include : request.includes) {
     text += fmt::format("#include \"{}\"\n", include);
   }
-  text += "#include \"portable/compose.h\"\n";
+  text += "#include \"portable/compose.h\"\n#include \"portable/variant_shape.h\"\n";
   // What is built in comes first: a user's text may name it without `fovea::`.
   for (const bool builtin : {true, false}) {
     for (const VariantPart& part : request.variant.parts) {
@@ -147,6 +156,11 @@ Program generate_program(const ProgramRequest& request) {
       }
     }
   }
+  std::string types;
+  for (const VariantPart& part : request.variant.parts) {
+    types += (types.empty() ? "" : ", ") + part.type;
+  }
+  text += fmt::format("static_assert(fovea::parts_are_whole<{}>());\n", types);
   text += fmt::format("using Rule = {};\n{}\n", request.variant.type, request.last_lines);
 
   std::vector<std::string_view> folders{"fovea/", "portable/", kBuiltinFolder};

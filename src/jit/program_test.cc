@@ -41,10 +41,12 @@ TEST(JitProgram, GeneratedSourceIsTenLines) {
             "// fovea: variant sliding_window+my_cap+sink for cpu avx2\n"
             "#include \"backends/x/kernel.h\"\n"
             "#include \"portable/compose.h\"\n"
+            "#include \"portable/variant_shape.h\"\n"
             "#include \"variants/sliding_window.h\"\n"
             "#include \"variants/sink.h\"\n"
             "using namespace fovea;\n"
             "#include \"user/my_cap.h\"\n"
+            "static_assert(fovea::parts_are_whole<fovea::SlidingWindow, MyCap, fovea::Sink>());\n"
             "using Rule = fovea::Compose<fovea::SlidingWindow, MyCap, fovea::Sink>;\n"
             "FOVEA_EXPORT(Rule)\n");
   ASSERT_EQ(program.headers.size(), 1u);
@@ -100,9 +102,10 @@ TEST(JitProgram, NamesThatCannotBe) {
 TEST(JitProgram, OnlyTheLibrarysHeadersAreIncluded) {
   const std::string own = "#include \"portable/variant.h\"\n#include <variants/causal.h>\n";
   EXPECT_EQ(error_of(Variant::from_source("my_cap", own + kCap)), "accepted");
-  EXPECT_EQ(error_of(Variant::from_source("my_cap", own + "  # include <cmath> // why\n" + kCap, "a/cap.h")),
-            "compile: variant 'my_cap'\n    a/cap.h(3): includes 'cmath'; a variant may include headers of portable/ and variants/ alone "
-            "(math:: has exp, log, tanh, ...)");
+  EXPECT_EQ(
+      error_of(Variant::from_source("my_cap", own + "  # include <cmath> // why\n" + kCap, "a/cap.h")),
+      "compile: variant 'my_cap'\n    a/cap.h(3): error: includes 'cmath'; a variant may include headers of portable/ and variants/ alone "
+      "(math:: has exp, log, tanh, ...)");
 }
 
 TEST(JitProgram, FromFileReadsAndNames) {

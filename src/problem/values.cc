@@ -1,5 +1,4 @@
 // fill_fields: named values into the bytes of a variant's Mask or Params.
-#include <algorithm>
 #include <cmath>
 #include <cstring>
 #include <limits>
@@ -8,6 +7,7 @@
 
 #include "src/problem/problem.h"
 #include "src/problem/tensor_check.h"
+#include "src/support/spelling.h"
 
 namespace fovea {
 namespace {
@@ -30,43 +30,22 @@ std::int32_t count_named(const VariantInfo& variant, const FieldList& fields, st
   return count;
 }
 
-/// Insertions, removals and changes of one character that lead from a to b.
-std::size_t edit_distance(std::string_view a, std::string_view b) {
-  std::vector<std::size_t> row(b.size() + 1);
-  for (std::size_t j = 0; j <= b.size(); ++j) {
-    row[j] = j;
-  }
-  for (std::size_t i = 1; i <= a.size(); ++i) {
-    std::size_t diagonal = row[0];
-    row[0] = i;
-    for (std::size_t j = 1; j <= b.size(); ++j) {
-      const std::size_t above = row[j];
-      row[j] = std::min({above + 1, row[j - 1] + 1, diagonal + (a[i - 1] == b[j - 1] ? 0u : 1u)});
-      diagonal = above;
-    }
-  }
-  return row[b.size()];
-}
-
 /// The known names, and the one the caller may have meant. Error path alone.
 std::string known_names(const VariantInfo& variant, const FieldList& fields, std::string_view wrong) {
   if (fields.count == 0) {
     return "it has none";
   }
   std::string known = "known: ";
-  std::string closest;
-  std::size_t least = std::numeric_limits<std::size_t>::max();
+  std::vector<std::string> names;
   for (std::int32_t i = 0; i < fields.count; ++i) {
     const Field& field = fields.fields[i];
     const bool shared = count_named(variant, fields, field.name) > 1;
     const std::string name = shared ? variant.parts[static_cast<std::size_t>(field.part)] + "." + field.name : field.name;
     known += (i > 0 ? ", " : "") + name;
-    if (const std::size_t distance = edit_distance(wrong, name); distance < least) {
-      least = distance;
-      closest = name;
-    }
+    names.push_back(name);
   }
-  return least <= 1 + wrong.size() / 3 ? fmt::format("{}; did you mean '{}'?", known, closest) : known;
+  const std::string closest = closest_name(wrong, names);
+  return closest.empty() ? known : fmt::format("{}; did you mean '{}'?", known, closest);
 }
 
 std::int32_t find_field(const FieldsTarget& target, std::string_view name) {
