@@ -10,6 +10,8 @@
 namespace fovea {
 namespace {
 
+constexpr std::int32_t kMaxThreads = 4096;
+
 struct Entry {
   std::string_view name;
   std::unique_ptr<Backend> (*make)(const EngineOptions& options);
@@ -23,6 +25,10 @@ constexpr Entry kBackends[] = {
 }  // namespace
 
 std::unique_ptr<Backend> make_backend(const EngineOptions& options) {
+  FOVEA_CHECK(0 <= options.num_threads && options.num_threads <= kMaxThreads,
+              "engine: num_threads = {}; it must be 1 to {}, or 0: all the process may use", options.num_threads, kMaxThreads);
+  FOVEA_CHECK(options.isa.empty() || options.backend == "cpu", "engine: isa = '{}' but the backend is {}; instruction sets are the cpu's",
+              options.isa, options.backend);
   std::string known;
   for (const Entry& entry : kBackends) {
     if (entry.name == options.backend) {

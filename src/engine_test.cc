@@ -208,6 +208,15 @@ TEST(Engine, UnknownNamesListTheKnownOnes) {
   EXPECT_NE(message_of([] { Fixture f("casual"); }).find("causal"), std::string::npos);
 }
 
+TEST(Engine, OptionsThatNothingCouldFollowAreRefused) {
+  EXPECT_EQ(message_of([] { Engine({.num_threads = -1}); }),
+            "engine: num_threads = -1; it must be 1 to 4096, or 0: all the process may use");
+  EXPECT_EQ(message_of([] { Engine({.num_threads = 2'000'000'000}); }),
+            "engine: num_threads = 2000000000; it must be 1 to 4096, or 0: all the process may use");
+  EXPECT_EQ(message_of([] { Engine({.backend = "reference", .isa = "avx2"}); }),
+            "engine: isa = 'avx2' but the backend is reference; instruction sets are the cpu's");
+}
+
 TEST(Engine, ExplainNamesKernelAndBuffers) {
   Fixture f;
   const std::string text = f.attention.explain();

@@ -168,9 +168,6 @@ class CpuBackend : public Backend {
 }  // namespace
 }  // namespace cpu
 
-std::unique_ptr<Backend> make_cpu_backend(const EngineOptions& options) {
-  FOVEA_CHECK(options.num_threads >= 0, "engine: num_threads = {} is negative; 0 means all the process may use", options.num_threads);
-  return std::make_unique<cpu::CpuBackend>(options);
-}
+std::unique_ptr<Backend> make_cpu_backend(const EngineOptions& options) { return std::make_unique<cpu::CpuBackend>(options); }
 
 }  // namespace fovea

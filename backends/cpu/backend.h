@@ -7,7 +7,7 @@
 
 namespace fovea {
 
-/// Throws InvalidArgument for an unknown isa or a negative thread budget, Unsupported for an isa this machine lacks.
+/// Throws InvalidArgument for an unknown isa, Unsupported for an isa this machine lacks.
 std::unique_ptr<Backend> make_cpu_backend(const EngineOptions& options);
 
 }  // namespace fovea

@@ -39,7 +39,22 @@ void check_host_scale(const AppendArgs& args, const Argument& name, const Scale&
               "append_kv: {} = 0; new values are divided by it", name);
 }
 
+/// Scales per token are written. (They may stand between the cache's rows in one allocation: only what can't be right is refused.)
+void check_written_scales(const AppendArgs& args) {
+  const KvCache& cache = args.cache;
+  const Argument k_scale = argument("cache", "k_scale"), v_scale = argument("cache", "v_scale");
+  for (const auto& [name, tensor] : {std::pair{k_scale, &cache.k_scale.tensor}, std::pair{v_scale, &cache.v_scale.tensor}}) {
+    check_writable(name, *tensor);
+    check_apart(name, *tensor, argument("k"), args.k);
+    check_apart(name, *tensor, argument("v"), args.v);
+  }
+  FOVEA_CHECK(!same_view(cache.k_scale.tensor, cache.v_scale.tensor),
+              "append_kv: cache.k_scale and cache.v_scale are the same memory; K and V have scales of their own");
+}
+
 void check_cache(const AppendArgs& args, Device device, AppendParams& params) {
+  FOVEA_CHECK(args.kv_quant <= KvQuant::token, "append_kv: kv_quant is number {}; it is none, tensor, head or token",
+              static_cast<int>(args.kv_quant));
   const KvCache& cache = args.cache;
   const CacheRule rule{"append_kv", params.num_kv_heads, 0, args.kv_quant, device};
   const Argument k = argument("cache", "k"), v = argument("cache", "v");
@@ -60,6 +75,9 @@ void check_cache(const AppendArgs& args, Device device, AppendParams& params) {
   check_scale(rule, argument("cache", "v_scale"), cache.v_scale, cache.v, cache.layout, params.cache.v.scale);
   check_host_scale(args, argument("cache", "k_scale"), cache.k_scale);
   check_host_scale(args, argument("cache", "v_scale"), cache.v_scale);
+  if (args.kv_quant == KvQuant::token) {
+    check_written_scales(args);
+  }
   params.cache.page_size = static_cast<std::int32_t>(page_size);
   params.num_pages = cache.k.dim(0);
   params.quant = args.kv_quant;

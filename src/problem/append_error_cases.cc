@@ -6,6 +6,7 @@ namespace {
 
 using S = AppendBySlot;
 using R = AppendByRequest;
+using W = AppendWithScales;
 
 std::vector<ErrorCase> slot_cases() {
   return {
@@ -31,6 +32,14 @@ std::vector<ErrorCase> slot_cases() {
                [](S& s) { s.args.kv_quant = KvQuant::tensor, s.args.cache.k_scale = 0.0f; }),
       wrong<S>("append_kv: cache.v_scale = 2 but kv_quant is none; scales need KvQuant::tensor, head or token",
                [](S& s) { s.args.cache.v_scale = 2.0f; }),
+      wrong<S>("append_kv: kv_quant is number 4; it is none, tensor, head or token",
+               [](S& s) { s.args.kv_quant = static_cast<KvQuant>(4); }),
+      wrong<W>("append_kv: cache.k_scale is written but its elements overlap: stride 0 of axis 0 is less than 1",
+               [](W& w) { set_stride(w.args.cache.k_scale.tensor, 0, 0); }),
+      wrong<W>("append_kv: cache.v_scale overlaps k in memory; what is written must lie apart",
+               [](W& w) { w.args.cache.v_scale.tensor.data = w.k.data(); }),
+      wrong<W>("append_kv: cache.k_scale and cache.v_scale are the same memory; K and V have scales of their own",
+               [](W& w) { w.args.cache.v_scale = w.args.cache.k_scale; }),
       wrong<S>("append_kv: neither of slot_mapping and append_indptr; give one", [](S& s) { s.args.slot_mapping = {}; }),
       wrong<S>("append_kv: both slot_mapping and append_indptr; give one", [](S& s) { s.args.append_indptr = s.args.slot_mapping; }),
       wrong<S>("append_kv: tables is given with slot_mapping, which needs none", [](S& s) { s.args.tables.kv_len = s.args.slot_mapping; }),

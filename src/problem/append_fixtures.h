@@ -29,6 +29,16 @@ struct AppendBySlot : Append {
   AppendBySlot() { args.slot_mapping = TensorView::of(slots); }
 };
 
+/// The same with a scale per token.
+struct AppendWithScales : AppendBySlot {
+  std::vector<float> scales = std::vector<float>(2 * 6 * 4 * 2);
+  AppendWithScales() {
+    args.kv_quant = KvQuant::token;
+    args.cache.k_scale = TensorView::contiguous(scales.data(), DType::f32, {6, 4, 2});
+    args.cache.v_scale = TensorView::contiguous(scales.data() + 48, DType::f32, {6, 4, 2});
+  }
+};
+
 /// Three requests: 2 new tokens of 6, none of 3, 3 of 4.
 struct AppendByRequest : Append {
   std::vector<std::int32_t> append_indptr{0, 2, 2, 5}, page_indptr{0, 2, 3, 5}, page_indices{99, 1, -99, 3, 4}, kv_len{6, 3, 4};

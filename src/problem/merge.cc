@@ -27,18 +27,6 @@ void check_state(const StateRule& rule, const Argument& name, const State& state
               rule.tokens, rule.heads);
 }
 
-bool same_view(const TensorView& a, const TensorView& b) {
-  if (a.data != b.data || a.dtype != b.dtype || a.ndim != b.ndim) {
-    return false;
-  }
-  for (int axis = 0; axis < a.ndim; ++axis) {
-    if (a.dim(axis) != b.dim(axis) || a.stride(axis) != b.stride(axis)) {
-      return false;
-    }
-  }
-  return true;
-}
-
 /// `out` is written row by row, after that row of every state has been read: being a state itself does no harm, overlapping one in another
 /// way does.
 void check_aliasing(std::size_t i, const State& state, const State& out) {

@@ -39,6 +39,8 @@ void check_dtypes(const AttentionSpec& spec) {
   check_dtype_of("v", spec.v_dtype);
   check_dtype_of("o", spec.o_dtype);
   FOVEA_CHECK(row_of(spec.o_dtype).bits >= 16, "prepare: o_dtype is {}; outputs are f32, f16 or bf16", name_of(spec.o_dtype));
+  FOVEA_CHECK(spec.kv_quant <= KvQuant::token, "prepare: kv_quant is number {}; it is none, tensor, head or token",
+              static_cast<int>(spec.kv_quant));
   const bool narrow = row_of(spec.k_dtype).bits <= 8 || row_of(spec.v_dtype).bits <= 8;
   FOVEA_CHECK(spec.kv_quant == KvQuant::none || narrow, "prepare: kv_quant is {} but k is {} and v is {}; scales go with an 8-bit cache",
               name_of(spec.kv_quant), name_of(spec.k_dtype), name_of(spec.v_dtype));
@@ -135,6 +137,8 @@ Limits resolve_limits(const AttentionSpec& spec, Limits limits) {
 }
 
 void check_options(const PrepareOptions& options) {
+  FOVEA_CHECK(options.policy <= Policy::fixed_split, "prepare: policy is number {}; it is throughput, batch_invariant or fixed_split",
+              static_cast<int>(options.policy));
   if (options.policy == Policy::fixed_split) {
     FOVEA_CHECK(options.fixed_split > 0 && options.fixed_split <= kMaxCount,
                 "prepare: fixed_split = {}; Policy::fixed_split needs 1 to {} tokens", options.fixed_split, kMaxCount);

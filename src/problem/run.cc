@@ -26,6 +26,7 @@ void check_rows(const Problem& problem, const PlannedBatch& planned, const Argum
 }
 
 void check_lse(const Problem& problem, const VariantInfo& variant, const PlannedBatch& planned, const RunArgs& args, Device device) {
+  FOVEA_CHECK(args.output <= Output::states, "run: output is number {}; it is finalised or states", static_cast<int>(args.output));
   const bool states = args.output == Output::states;
   FOVEA_CHECK(!states || variant.use_softmax,
               "run: states are asked of variant '{}', which has no softmax and so no lse; its outputs are sums: add finalised ones",
@@ -61,7 +62,7 @@ void check_kv(const Problem& problem, const PlannedBatch& planned, const RunArgs
               i, cache.v.dim(0));
   FOVEA_CHECK(cache.k.dim(0) >= planned.ragged_tokens[i], "run: kv[{}].k has {} tokens but the plan's last request ends at {}", i,
               cache.k.dim(0), planned.ragged_tokens[i]);
-  FOVEA_CHECK(!format.by_index || cache.k.dim(0) * format.page_size * planned.kv_pos_strides[i] <= kMaxPosition,
+  FOVEA_CHECK(!format.by_index || cache.k.dim(0) <= kMaxPosition / format.page_size / planned.kv_pos_strides[i],
               "run: kv[{}] has {} pages of {} tokens in steps of {}; positions by storage index end at {}", i, cache.k.dim(0),
               format.page_size, planned.kv_pos_strides[i], kMaxPosition);
   check_scale(rule, argument(i, "k_scale"), cache.k_scale, cache.k, cache.layout, view.k.scale);
@@ -82,6 +83,10 @@ void check_aliasing(const RunArgs& args) {
     check_apart(o, args.o, argument(i, "v"), args.kv[i].v);
     check_apart(lse, args.lse, argument(i, "k"), args.kv[i].k);
     check_apart(lse, args.lse, argument(i, "v"), args.kv[i].v);
+    check_apart(o, args.o, argument(i, "k_scale"), args.kv[i].k_scale.tensor);
+    check_apart(o, args.o, argument(i, "v_scale"), args.kv[i].v_scale.tensor);
+    check_apart(lse, args.lse, argument(i, "k_scale"), args.kv[i].k_scale.tensor);
+    check_apart(lse, args.lse, argument(i, "v_scale"), args.kv[i].v_scale.tensor);
   }
 }
 

@@ -50,6 +50,22 @@ std::vector<ErrorCase> run_error_cases() {
       wrong<R>("run: o overlaps kv[0].k in memory; what is written must lie apart", [](R& r) { r.args.o.data = r.caches[0].k.data; }),
       wrong<R>("run: o overlaps kv[0].v in memory; what is written must lie apart", [](R& r) { r.args.o.data = r.caches[0].v.data; }),
       wrong<R>("run: lse overlaps kv[0].v in memory; what is written must lie apart", [](R& r) { r.args.lse.data = r.caches[0].v.data; }),
+      wrong<R>("run: o overlaps kv[0].k_scale in memory; what is written must lie apart",
+               [](R& r) { r.caches[0].k_scale = TensorView::contiguous(r.o.data() + 5, DType::f32, {1}); }),
+      wrong<R>("run: lse overlaps kv[0].v_scale in memory; what is written must lie apart",
+               [](R& r) { r.caches[0].v_scale = TensorView::contiguous(r.lse.data(), DType::f32, {1}); }),
+      wrong<R>("run: output is number 2; it is finalised or states", [](R& r) { r.args.output = static_cast<Output>(2); }),
+      wrong<R>("run: the data of o is 2 bytes past a multiple of its elements' 4; elements are aligned to themselves",
+               [](R& r) { r.args.o.data = r.args.o.as<char>() + 2; }),
+      wrong<R>("run: the dtype of q is number 200; fovea has 8 dtypes", [](R& r) { r.args.q.dtype = static_cast<DType>(200); }),
+      wrong<R>("run: kv[0] has 1099511627776 pages of 16777216 tokens in steps of 1; positions by storage index end at 536870912",
+               [](R& r) {
+                 r.spec.formats[0] = KvFormat::block_sparse(1, 1 << 24);
+                 for (TensorView* cache : {&r.caches[0].k, &r.caches[0].v}) {
+                   set_dim(*cache, 0, std::int64_t{1} << 40), set_stride(*cache, 0, 0);
+                   set_dim(*cache, 1, 1 << 24), set_stride(*cache, 1, 0);
+                 }
+               }),
       wrong<R>("run: sm_scale = nan; it must be finite", [](R& r) { r.args.sm_scale = NAN; }),
       wrong<R>("run: q_scale = inf; it must be finite", [](R& r) { r.args.q_scale = INFINITY; }),
       wrong<R>("run: sm_scale = 1e+30 times q_scale = 1e+30 is not a finite float",
@@ -76,6 +92,7 @@ std::vector<ErrorCase> cache_error_cases() {
       wrong<R>("run: kv[0].k has 2 tokens a page in axis 1 but the format has page_size 4",
                [](R& r) { r.caches[0].k = r.caches[0].k.slice(1, 0, 2); }),
       wrong<R>("run: kv[0].k has innermost stride 2; it must be 1", [](R& r) { set_stride(r.caches[0].k, 3, 2); }),
+      wrong<R>("run: the layout of kv[0].k is number 2; it is nhd or hnd", [](R& r) { r.caches[0].layout = static_cast<KvLayout>(2); }),
       wrong<R>("run: kv[0].k_scale = inf; it must be finite", [](R& r) { r.caches[0].k_scale = INFINITY; }),
       wrong<R>("run: kv[0].v_scale = 0.5 but kv_quant is none; scales need KvQuant::tensor, head or token",
                [](R& r) { r.spec.kv_quant = KvQuant::none, r.caches[0].k_scale = 1.0f, r.caches[0].v_scale = 0.5f; }),

@@ -52,6 +52,7 @@ void check_cache_tensor(const CacheRule& rule, const Argument& name, const Tenso
   check_tensor(name, tensor, tensor.ndim == 3 ? 3 : 4,
                "[pages, page_size, heads, head_dim], heads before page_size, or [slots, heads, head_dim]", rule.device);
   check_innermost(name, tensor);
+  FOVEA_CHECK(layout <= KvLayout::hnd, "{}: the layout of {} is number {}; it is nhd or hnd", rule.where, name, static_cast<int>(layout));
   const CacheAxes axes = axes_of(tensor, layout);
   FOVEA_CHECK(tensor.dim(axes.head) == rule.num_kv_heads, "{}: {} has {} heads in axis {}; it needs num_kv_heads = {}", rule.where, name,
               tensor.dim(axes.head), axes.head, rule.num_kv_heads);

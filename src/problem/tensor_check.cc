@@ -21,6 +21,8 @@ std::int64_t reach(const TensorView& tensor, int axis) {
 
 void check_tensor(const Argument& name, const TensorView& tensor, int rank, std::string_view shape, Device device) {
   FOVEA_CHECK(tensor.defined(), "{}: {} is not given; it needs {}", name.where, name, shape);
+  FOVEA_CHECK(static_cast<int>(tensor.dtype) < kNumDTypes, "{}: the dtype of {} is number {}; fovea has {} dtypes", name.where, name,
+              static_cast<int>(tensor.dtype), +kNumDTypes);
   FOVEA_CHECK(tensor.ndim == rank, "{}: {} has {} axes; it needs {}", name.where, name, tensor.ndim, shape);
   std::int64_t span = 0;
   for (int axis = 0; axis < rank; ++axis) {
@@ -32,6 +34,10 @@ void check_tensor(const Argument& name, const TensorView& tensor, int rank, std:
     span |= tensor.dim(axis) == 0 ? 1 : 0;
   }
   FOVEA_CHECK(tensor.data != nullptr || span == 1, "{}: {} has elements but its data is null", name.where, name);
+  const std::uintptr_t element_bytes = static_cast<std::uintptr_t>(row_of(tensor.dtype).bits) / 8;
+  FOVEA_CHECK(reinterpret_cast<std::uintptr_t>(tensor.data) % element_bytes == 0,
+              "{}: the data of {} is {} bytes past a multiple of its elements' {}; elements are aligned to themselves", name.where, name,
+              reinterpret_cast<std::uintptr_t>(tensor.data) % element_bytes, element_bytes);
   FOVEA_CHECK(tensor.device == device, "{}: {} is on {} but the engine runs on {}", name.where, name, tensor.device.to_string(),
               device.to_string());
 }
@@ -74,6 +80,18 @@ MemoryRange memory_range(const TensorView& tensor) {
   const std::uintptr_t data = reinterpret_cast<std::uintptr_t>(tensor.data);
   const int bits = row_of(tensor.dtype).bits;
   return {data + static_cast<std::uintptr_t>(below * bits / 8), data + static_cast<std::uintptr_t>(above * bits / 8)};
+}
+
+bool same_view(const TensorView& a, const TensorView& b) {
+  if (a.data != b.data || a.dtype != b.dtype || a.ndim != b.ndim) {
+    return false;
+  }
+  for (int axis = 0; axis < a.ndim; ++axis) {
+    if (a.dim(axis) != b.dim(axis) || a.stride(axis) != b.stride(axis)) {
+      return false;
+    }
+  }
+  return true;
 }
 
 void check_apart(const Argument& a, const TensorView& tensor_a, const Argument& b, const TensorView& tensor_b) {

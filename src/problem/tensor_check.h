@@ -26,8 +26,8 @@ struct MemoryRange {
   bool overlaps(const MemoryRange& other) const { return begin < other.end && other.begin < end; }
 };
 
-/// Defined, `rank` axes, no negative extent, memory behind it, offsets within 62 bits, on `device`. `shape` says what the axes are, for the
-/// message.
+/// Defined, `rank` axes, no negative extent, aligned memory behind it, offsets within 62 bits, on `device`. `shape` says what the axes are,
+/// for the message.
 void check_tensor(const Argument& name, const TensorView& tensor, int rank, std::string_view shape, Device device);
 void check_dtype(const Argument& name, const TensorView& tensor, DType dtype);
 /// One of f32, f16 and bf16: what new keys, outputs and states may have.
@@ -40,6 +40,8 @@ void check_vector(const Argument& name, const TensorView& tensor, DType dtype, s
 void check_any_vector(const Argument& name, const TensorView& tensor, DType dtype, Device device);
 
 MemoryRange memory_range(const TensorView& tensor);
+/// The same elements of the same memory.
+bool same_view(const TensorView& a, const TensorView& b);
 void check_apart(const Argument& a, const TensorView& tensor_a, const Argument& b, const TensorView& tensor_b);
 /// No two elements of an output share memory, as they would with a stride of 0. Innermost stride 1.
 void check_writable(const Argument& name, const TensorView& tensor);
