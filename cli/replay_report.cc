@@ -3,7 +3,7 @@
 #include <fmt/format.h>
 
 #include <algorithm>
-#include <cmath>
+#include <chrono>
 #include <functional>
 
 #include "bench/machine.h"
@@ -19,11 +19,11 @@ constexpr std::size_t kMaxRows = 1000;  // of the time line: what a plot can sho
 constexpr int kCurvePoints = 201;
 
 template <class Field>
-std::vector<double> column(const std::vector<StepRecord>& steps, Field field, double factor = 1) {
+std::vector<double> column(const std::vector<StepRecord>& steps, Field field) {
   std::vector<double> values;
   values.reserve(steps.size());
   for (const StepRecord& step : steps) {
-    values.push_back(std::invoke(field, step) * factor);
+    values.push_back(std::invoke(field, step));
   }
   return values;
 }
@@ -40,12 +40,25 @@ Json json_of(const Percentiles& p, double factor = 1) {
   return {{"p50", p.p50 * factor}, {"p90", p.p90 * factor}, {"p99", p.p99 * factor}};
 }
 
-/// Values at shares 0, 1 / 200, ... 1: enough to draw a distribution.
+Json json_of(const std::vector<CompileRecord>& compiled) {
+  Json list = Json::array();
+  for (const CompileRecord& record : compiled) {
+    list.push_back({{"variant", record.variant},
+                    {"target", record.target},
+                    {"compiler", record.compiler},
+                    {"cached", record.cached},
+                    {"seconds", record.seconds},
+                    {"unix_time", std::chrono::duration<double>(record.when.time_since_epoch()).count()}});
+  }
+  return list;
+}
+
+/// Milliseconds at shares 0, 1 / 200, ... 1 of samples in microseconds: enough to draw a distribution.
 Json curve_of(std::vector<double> samples) {
   Json curve = Json::array();
   std::sort(samples.begin(), samples.end());
   for (int i = 0; i < kCurvePoints && !samples.empty(); ++i) {
-    curve.push_back(serving::percentile(samples, i / (kCurvePoints - 1.0)));
+    curve.push_back(serving::percentile(samples, i / (kCurvePoints - 1.0)) * 1e-3);
   }
   return curve;
 }
@@ -138,37 +151,10 @@ double hit_rate(const serving::SchedulerTotals& totals) {
   return totals.looked_up_tokens > 0 ? static_cast<double>(totals.hit_tokens) / static_cast<double>(totals.looked_up_tokens) : 0;
 }
 
-std::string of_ceiling(double value, double ceiling) {
-  return ceiling > 0 ? fmt::format(" ({:.0f} % of {:.0f})", 100 * value / ceiling, ceiling) : "";
-}
-
-std::string row(const std::string& name, const std::string& text) { return fmt::format("  {:<22}{}\n", name, text); }
-
-std::string row(const std::string& name, const Percentiles& us) {
-  return row(name, fmt::format("{:>9} {:>9} {:>9}", duration_text(us.p50), duration_text(us.p90), duration_text(us.p99)));
-}
-
-}  // namespace
-
-Json json_of(const ReplaySummary& s) {
+/// What happened: the same on every machine.
+Json json_of_counts(const ReplaySummary& s) {
   const serving::SchedulerTotals& totals = s.result.totals;
-  const std::vector<StepRecord>& steps = s.result.steps;
-  const AllRates rates = rates_of(steps);
-  const std::vector<double> step_us = column(steps, &StepRecord::step_us);
-  const double seconds = sum(step_us) * 1e-6;
-  const bench::Machine machine = bench::this_machine();
-  return {{"trace",
-           {{"name", s.trace.name},
-            {"format", s.trace.format},
-            {"requests", s.trace.requests.size()},
-            {"skipped_lines", s.trace.skipped_lines},
-            {"first_skipped", s.trace.first_skipped}}},
-          {"options", json_of_options(s)},
-          {"device", s.options.engine.backend},
-          {"engine", s.replay.describe_engine()},
-          {"cpu", machine.cpu},
-          {"cores", machine.num_cores},
-          {"interrupted", s.interrupted},
+  return {{"interrupted", s.interrupted},
           {"requests", totals.finished},
           {"rejected", totals.rejected},
           {"steps", totals.steps},
@@ -183,7 +169,25 @@ Json json_of(const ReplaySummary& s) {
           {"chunked_prefills", totals.chunked_prefills},
           {"preemptions", totals.preemptions},
           {"evictions", totals.evictions},
-          {"tokens_per_s", seconds > 0 ? static_cast<double>(totals.computed_tokens) / seconds : 0},
+          {"kv_cache_bytes", s.replay.kv_cache_bytes()},
+          {"workspace_bytes", s.replay.workspace_bytes()},
+          {"checked_steps", s.result.checked_steps},
+          {"checked_pairs", s.result.checked_pairs},
+          {"mismatched_steps", s.result.mismatched_steps},
+          {"worst_error", s.result.worst_error},
+          {"first_mismatch", s.result.first_mismatch},
+          {"output_digest", fmt::format("{:016x}", s.result.output_digest)},
+          {"compiled", json_of(s.result.compiled)},
+          {"compiles_after_prepare", s.result.compiles_after_prepare}};
+}
+
+/// How long it took.
+Json json_of_times(const ReplaySummary& s) {
+  const std::vector<StepRecord>& steps = s.result.steps;
+  const AllRates rates = rates_of(steps);
+  const std::vector<double> step_us = column(steps, &StepRecord::step_us);
+  const double seconds = sum(step_us) * 1e-6;
+  return {{"tokens_per_s", seconds > 0 ? static_cast<double>(s.result.totals.computed_tokens) / seconds : 0},
           {"step_ms", json_of(serving::percentiles(step_us), 1e-3)},
           {"plan_us", json_of(serving::percentiles(column(steps, &StepRecord::plan_us)))},
           {"append_us", json_of(serving::percentiles(column(steps, &StepRecord::append_us)))},
@@ -197,16 +201,6 @@ Json json_of(const ReplaySummary& s) {
           {"prefill_gflop_per_s", rates.prefill.gflop_per_s()},
           {"ceilings", {{"read_gb_per_s", s.ceilings.read_gb_per_s}, {"fma_gflop_per_s", s.ceilings.fma_gflop_per_s}}},
           {"prepare_ms", s.result.prepare_us * 1e-3},
-          {"compiled", s.result.compiled},
-          {"compiles_after_prepare", s.result.compiles_after_prepare},
-          {"kv_cache_bytes", s.replay.kv_cache_bytes()},
-          {"workspace_bytes", s.replay.workspace_bytes()},
-          {"checked_steps", s.result.checked_steps},
-          {"checked_pairs", s.result.checked_pairs},
-          {"mismatched_steps", s.result.mismatched_steps},
-          {"worst_error", s.result.worst_error},
-          {"first_mismatch", s.result.first_mismatch},
-          {"output_digest", fmt::format("{:016x}", s.result.output_digest)},
           {"seconds",
            {{"all", s.wall_s},
             {"steps", seconds},
@@ -214,18 +208,40 @@ Json json_of(const ReplaySummary& s) {
             {"digest", s.result.digest_us * 1e-6},
             {"check", s.result.check_us * 1e-6}}},
           {"curves",
-           {{"first_token_ms", curve_of([&] {
-               std::vector<double> samples = s.result.first_token_samples;
-               std::for_each(samples.begin(), samples.end(), [](double& sample) { sample *= 1e-3; });
-               return samples;
-             }())},
-            {"inter_token_ms", curve_of([&] {
-               std::vector<double> samples = s.result.inter_token_samples;
-               std::for_each(samples.begin(), samples.end(), [](double& sample) { sample *= 1e-3; });
-               return samples;
-             }())},
-            {"step_ms", curve_of(column(steps, &StepRecord::step_us, 1e-3))}}},
-          {"timeline", timeline_of(steps)}};
+           {{"first_token_ms", curve_of(s.result.first_token_samples)},
+            {"inter_token_ms", curve_of(s.result.inter_token_samples)},
+            {"step_ms", curve_of(step_us)}}}};
+}
+
+std::string of_ceiling(double value, double ceiling) {
+  return ceiling > 0 ? fmt::format(" ({:.0f} % of {:.0f})", 100 * value / ceiling, ceiling) : "";
+}
+
+std::string row(const std::string& name, const std::string& text) { return fmt::format("  {:<22}{}\n", name, text); }
+
+std::string row(const std::string& name, const Percentiles& us) {
+  return row(name, fmt::format("{:>9} {:>9} {:>9}", duration_text(us.p50), duration_text(us.p90), duration_text(us.p99)));
+}
+
+}  // namespace
+
+Json json_of(const ReplaySummary& s) {
+  const bench::Machine machine = bench::this_machine();
+  Json json = {{"trace",
+                {{"name", s.trace.name},
+                 {"format", s.trace.format},
+                 {"requests", s.trace.requests.size()},
+                 {"skipped_lines", s.trace.skipped_lines},
+                 {"first_skipped", s.trace.first_skipped}}},
+               {"options", json_of_options(s)},
+               {"device", s.options.engine.backend},
+               {"engine", s.replay.describe_engine()},
+               {"cpu", machine.cpu},
+               {"cores", machine.num_cores}};
+  json.update(json_of_counts(s));
+  json.update(json_of_times(s));
+  json["timeline"] = timeline_of(s.result.steps);
+  return json;
 }
 
 std::string text_of(const ReplaySummary& s) {

@@ -135,9 +135,6 @@ Model parse_model(const std::string& where, const std::string& text) {
     }
     model.sink = reader.at("sink").get<bool>();
   }
-  if (model.sink && model.soft_cap) {
-    reader.fail("sink", "a sink together with soft_cap", "no built-in variant has both");
-  }
   return model;
 }
 
@@ -162,7 +159,7 @@ Model rank_of(Model model, const std::string& text) {
 
 std::string Model::variant() const {
   const bool windowed = std::any_of(windows.begin(), windows.end(), [](std::int32_t window) { return window > 0; });
-  return std::string(windowed ? "sliding_window" : "causal") + (soft_cap ? "+soft_cap" : sink ? "+sink" : "");
+  return std::string(windowed ? "sliding_window" : "causal") + (soft_cap ? "+soft_cap" : "") + (sink ? "+sink" : "");
 }
 
 std::vector<std::int32_t> Model::mask_groups() const {

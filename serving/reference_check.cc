@@ -122,12 +122,13 @@ void ReferenceCheck::make_dense(const Step& step, std::int32_t layer, std::span<
   });
 }
 
-CheckOutcome ReferenceCheck::check_head(const Step& step, std::int32_t layer, std::span<const Pair> pairs, const Dense& dense,
-                                        std::span<const std::uint16_t> o) const {
+/// Of pairs of one head: what the reference computes, [pairs, head_dim_vo].
+std::vector<float> ReferenceCheck::expected_of(const Step& step, std::int32_t layer, std::span<const Pair> pairs,
+                                               const Dense& dense) const {
   const Model& model = layers_.model;
   const std::int32_t head = pairs.front().head;
   const auto count = static_cast<std::int64_t>(pairs.size());
-  const auto dim_qk = static_cast<std::size_t>(model.head_dim_qk), dim_vo = static_cast<std::size_t>(model.head_dim_vo);
+  const auto dim_qk = static_cast<std::size_t>(model.head_dim_qk);
   // Every pair is a request of one query token, which ends at that token.
   std::vector<std::int32_t> qo_indptr(pairs.size() + 1), page_indptr{0}, page_indices, kv_len;
   std::iota(qo_indptr.begin(), qo_indptr.end(), 0);
@@ -157,7 +158,7 @@ CheckOutcome ReferenceCheck::check_head(const Step& step, std::int32_t layer, st
     sink = {sinks_[static_cast<std::size_t>(head)]};
     params.emplace_back("sink", TensorView::contiguous(sink.data(), DType::f32, {1}));
   }
-  std::vector<float> expected(pairs.size() * dim_vo);
+  std::vector<float> expected(pairs.size() * static_cast<std::size_t>(model.head_dim_vo));
   Plan plan = attention_.new_plan();
   attention_.plan(plan, {.qo_indptr = TensorView::of(qo_indptr), .kv = {&tables, 1}}, {.masks = {&mask, 1}});
   RunArgs run{.q = TensorView::contiguous(q.data(), DType::bf16, {count, 1, model.head_dim_qk}),
@@ -168,22 +169,28 @@ CheckOutcome ReferenceCheck::check_head(const Step& step, std::int32_t layer, st
     run.sm_scale = static_cast<float>(*model.sm_scale);
   }
   attention_.run(plan, run);
+  return expected;
+}
 
-  std::vector<std::int64_t> first_row;
-  std::int64_t num_rows = 0;
+/// Of pairs of one head.
+CheckOutcome ReferenceCheck::compare(const Step& step, std::int32_t layer, std::span<const Pair> pairs, std::span<const float> expected,
+                                     std::span<const std::uint16_t> o) const {
+  const auto dim = static_cast<std::size_t>(layers_.model.head_dim_vo), heads = static_cast<std::size_t>(layers_.model.num_qo_heads);
+  std::vector<std::size_t> first_row;
+  std::size_t num_rows = 0;
   for (const ScheduledWork& work : step.work) {
     first_row.push_back(num_rows);
-    num_rows += work.count;
+    num_rows += static_cast<std::size_t>(work.count);
   }
-  CheckOutcome outcome{.pairs = count, .first = {}};
+  CheckOutcome outcome{.pairs = static_cast<std::int64_t>(pairs.size()), .first = {}};
   for (std::size_t i = 0; i < pairs.size(); ++i) {
-    const auto row = static_cast<std::size_t>(first_row[static_cast<std::size_t>(pairs[i].work)] + pairs[i].row);
+    const std::size_t row = first_row[static_cast<std::size_t>(pairs[i].work)] + static_cast<std::size_t>(pairs[i].row);
+    const std::span<const std::uint16_t> actual = o.subspan((row * heads + static_cast<std::size_t>(pairs[i].head)) * dim, dim);
     double worst = 0;
     std::size_t worst_at = 0;
-    for (std::size_t d = 0; d < dim_vo; ++d) {
-      const double actual = float_of(o[(row * static_cast<std::size_t>(model.num_qo_heads) + static_cast<std::size_t>(head)) * dim_vo + d]);
-      const double wanted = expected[i * dim_vo + d];
-      const double ratio = std::fabs(actual - wanted) / (ulp_bf16(wanted) + accumulation_);
+    for (std::size_t d = 0; d < dim; ++d) {
+      const double wanted = expected[i * dim + d];
+      const double ratio = std::fabs(float_of(actual[d]) - wanted) / (ulp_bf16(wanted) + accumulation_);
       if (!(ratio <= worst)) {  // NaN counts as infinitely wrong
         worst = std::isnan(ratio) ? HUGE_VAL : ratio;
         worst_at = d;
@@ -192,11 +199,10 @@ CheckOutcome ReferenceCheck::check_head(const Step& step, std::int32_t layer, st
     outcome.worst = std::max(outcome.worst, worst);
     if (worst > 1 && outcome.wrong++ == 0) {
       const ScheduledWork& work = step.work[static_cast<std::size_t>(pairs[i].work)];
-      outcome.first = fmt::format(
-          "step {}, layer {}, request {}, token {}, head {}, element {}: {:.7g} instead of {:.7g}, {:.3g} of the bound", step.index, layer,
-          work.request, work.first + pairs[i].row, head, worst_at,
-          float_of(o[(row * static_cast<std::size_t>(model.num_qo_heads) + static_cast<std::size_t>(head)) * dim_vo + worst_at]),
-          expected[i * dim_vo + worst_at], worst);
+      outcome.first =
+          fmt::format("step {}, layer {}, request {}, token {}, head {}, element {}: {:.7g} instead of {:.7g}, {:.3g} of the bound",
+                      step.index, layer, work.request, work.first + pairs[i].row, pairs[i].head, worst_at, float_of(actual[worst_at]),
+                      expected[i * dim + worst_at], worst);
     }
   }
   return outcome;
@@ -214,7 +220,8 @@ CheckOutcome ReferenceCheck::check(const Step& step, std::int32_t layer, std::sp
     heads.push_back(std::span(pairs).subspan(begin, end - begin));
   }
   std::vector<CheckOutcome> outcomes(heads.size());
-  tbb::parallel_for(std::size_t{0}, heads.size(), [&](std::size_t i) { outcomes[i] = check_head(step, layer, heads[i], dense, o); });
+  tbb::parallel_for(std::size_t{0}, heads.size(),
+                    [&](std::size_t i) { outcomes[i] = compare(step, layer, heads[i], expected_of(step, layer, heads[i], dense), o); });
   CheckOutcome total;
   for (const CheckOutcome& outcome : outcomes) {
     total.pairs += outcome.pairs;

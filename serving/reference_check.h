@@ -5,6 +5,7 @@
 #include <cstdint>
 #include <span>
 #include <string>
+#include <vector>
 
 #include "fovea/engine.h"
 #include "serving/layer_spec.h"
@@ -41,8 +42,9 @@ class ReferenceCheck {
 
   std::vector<Pair> pick(const Step& step, std::int32_t layer) const;
   void make_dense(const Step& step, std::int32_t layer, std::span<const Pair> pairs, Dense& dense) const;
-  CheckOutcome check_head(const Step& step, std::int32_t layer, std::span<const Pair> pairs, const Dense& dense,
-                          std::span<const std::uint16_t> o) const;
+  std::vector<float> expected_of(const Step& step, std::int32_t layer, std::span<const Pair> pairs, const Dense& dense) const;
+  CheckOutcome compare(const Step& step, std::int32_t layer, std::span<const Pair> pairs, std::span<const float> expected,
+                       std::span<const std::uint16_t> o) const;
 
   LayerSpec layers_;
   std::span<const ServedRequest> requests_;

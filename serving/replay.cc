@@ -2,6 +2,7 @@
 
 #include <fmt/format.h>
 #include <tbb/blocked_range.h>
+#include <tbb/info.h>
 #include <tbb/parallel_for.h>
 #include <tbb/parallel_reduce.h>
 #include <tbb/task_arena.h>
@@ -78,6 +79,9 @@ std::int64_t layer_cache_bytes(const ReplayOptions& options) {
 struct Replay::Impl {
   Impl(const Trace& trace, const ReplayOptions& given);
 
+  void make_buffers();
+  void make_caches();
+  void make_values();
   void compute(const OnOutputs& on_outputs);
   void make_inputs(std::int32_t layer);
   void run_layer(std::int32_t layer, StepRecord& record);
@@ -100,7 +104,6 @@ struct Replay::Impl {
   Scheduler scheduler;
   Engine engine;
   tbb::task_arena arena;
-  double prepare_us = 0;
   std::optional<Attention> attention;
   std::optional<Plan> plan;
   std::optional<ReferenceCheck> reference;
@@ -125,17 +128,25 @@ Replay::Impl::Impl(const Trace& trace, const ReplayOptions& given)
       rehearsed(rehearse_checked(requests, options.scheduling)),
       scheduler(requests, options.scheduling),
       engine(options.engine),
-      arena(options.engine.num_threads > 0 ? options.engine.num_threads : tbb::task_arena::automatic),
+      arena(options.engine.num_threads > 0 ? std::min(options.engine.num_threads, tbb::info::default_concurrency())
+                                           : tbb::task_arena::automatic),
       tables(engine, rehearsed.max_step_tokens, max_table_entries(options, rehearsed)),
       latencies(requests) {
-  const Model& model = options.model;
-  prepare_us = microseconds_of([&] {
+  result.prepare_us = microseconds_of([&] {
     attention.emplace(prepare(engine, layers, options, rehearsed));
     plan.emplace(attention->new_plan());
   });
+  result.compiled = engine.compiled();
   if (options.check_steps > 0) {
     reference.emplace(layers, requests, rehearsed, weight_rounding(engine));
   }
+  make_buffers();
+  make_caches();
+  make_values();
+}
+
+void Replay::Impl::make_buffers() {
+  const Model& model = options.model;
   const auto buffer = [&](std::int64_t elements) {
     return SharedBuffer(engine, bytes_of(DType::bf16, rehearsed.max_step_tokens * elements));
   };
@@ -143,6 +154,10 @@ Replay::Impl::Impl(const Trace& trace, const ReplayOptions& given)
   k = buffer(std::int64_t{model.num_kv_heads} * model.head_dim_qk);
   v = buffer(std::int64_t{model.num_kv_heads} * model.head_dim_vo);
   o = buffer(std::int64_t{model.num_qo_heads} * model.head_dim_vo);
+}
+
+void Replay::Impl::make_caches() {
+  const Model& model = options.model;
   const SchedulerOptions& scheduling = options.scheduling;
   for (std::int32_t layer = 0; layer < options.num_layers; ++layer) {
     const std::int64_t num_bytes = layer_cache_bytes(options);
@@ -159,6 +174,11 @@ Replay::Impl::Impl(const Trace& trace, const ReplayOptions& given)
     }
     caches.push_back(cache);
   }
+}
+
+/// Masks and parameters.
+void Replay::Impl::make_values() {
+  const Model& model = options.model;
   for (const std::int32_t window : layers.windows()) {
     mask_values.push_back(layers.mask_values(window));
   }
@@ -338,7 +358,8 @@ bool Replay::step(const OnOutputs& on_outputs) {
 ReplayResult Replay::result() const {
   ReplayResult result = impl_->result;
   result.totals = impl_->scheduler.totals();
-  result.prepare_us = impl_->prepare_us;
+  const std::vector<CompileRecord> compiled = impl_->engine.compiled();
+  result.compiles_after_prepare = static_cast<std::int64_t>(compiled.size() - result.compiled.size());
   result.first_token_samples = impl_->latencies.first_token_us();
   result.inter_token_samples = impl_->latencies.inter_token_us();
   result.first_token_us = percentiles(result.first_token_samples);

@@ -10,6 +10,7 @@
 #include <string>
 #include <vector>
 
+#include "fovea/engine.h"
 #include "serving/metrics.h"
 #include "serving/model.h"
 #include "serving/reference_check.h"
@@ -42,7 +43,7 @@ struct ReplayResult {
   std::int64_t checked_steps = 0, checked_pairs = 0, mismatched_steps = 0;
   double worst_error = 0;  // over its bound
   std::string first_mismatch;
-  std::vector<std::string> compiled;  // in prepare
+  std::vector<CompileRecord> compiled;  // at run time, in prepare() or found on disk by it
   std::int64_t compiles_after_prepare = 0;
   double prepare_us = 0, inputs_us = 0, digest_us = 0, check_us = 0;  // beside the steps
 };

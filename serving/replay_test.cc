@@ -222,6 +222,25 @@ TEST(Replay, CachesOfEveryType) {
   }
 }
 
+TEST(Replay, WhatIsNotBuiltInIsCompiledByPrepareAlone) {
+  ReplayOptions options = tiny_options();
+  options.model.soft_cap = 20;
+  options.model.sink = true;
+  options.model.windows = {256, 0};
+  ASSERT_EQ(options.model.variant(), "sliding_window+soft_cap+sink");
+  try {
+    const ReplayResult result = replay_all(random_trace(8, 10), options);
+    EXPECT_EQ(result.compiled.size(), 1u);
+    EXPECT_EQ(result.compiles_after_prepare, 0);
+    EXPECT_EQ(result.mismatched_steps, 0) << result.first_mismatch;
+  } catch (const Error& error) {
+    if (error.code() != ErrorCode::compile_failed) {
+      throw;
+    }
+    GTEST_SKIP() << error.what();  // no compiler on this machine
+  }
+}
+
 TEST(Replay, RefusesWhatCannotBe) {
   const Trace trace = random_trace(9, 3);
   ReplayOptions options = tiny_options();

@@ -6,6 +6,8 @@
 
 #include <filesystem>
 #include <fstream>
+#include <functional>
+#include <random>
 #include <string>
 
 #include "fovea/error.h"
@@ -138,6 +140,50 @@ TEST_F(TraceTest, BadFiles) {
             all_bad + ": no requests in it: " + all_bad + ":1: '{' is no JSON (wrong at byte 2 of 1); a trace has at least one");
   const std::string endless = write(kGood + std::string(2 << 20, 'x'), "endless");
   EXPECT_EQ(message_of(endless), endless + ":2: the line is longer than 1048576 bytes; is this a trace?");
+}
+
+// Whatever is in a file: requests that keep the rules, or a refusal that names the file.
+TEST_F(TraceTest, SpoiltFilesAreReadOrRefused) {
+  const std::string good[] = {kGood + mooncake(30, 1200, 7, "[1, 2, 3]") + mooncake(31, 5, 5, "[4]"),
+                              kHeader + "2023-11-16 18:15:46.6805900,374,44\r\n2023-11-16 18:15:50.9951690,396,109\r\n"};
+  std::mt19937 random(5);
+  int refused = 0;
+  for (int i = 0; i < 4000; ++i) {
+    std::string text = good[i % 2];
+    for (unsigned change = 0; change < 1 + random() % 4; ++change) {
+      const std::size_t at = random() % text.size();
+      switch (random() % 4) {
+        case 0:
+          text[at] = static_cast<char>(random() % 256);
+          break;
+        case 1:
+          text.erase(at, 1 + random() % 20);
+          break;
+        case 2:
+          text.insert(at, text.substr(random() % text.size(), random() % 30));
+          break;
+        default:
+          text[at] = "0123456789{}[],:\"-.e\n"[random() % 22];
+      }
+      if (text.empty()) {
+        text = "x";
+      }
+    }
+    const std::string path = write(text);
+    try {
+      for (const TraceRequest& request : read_trace(path, {.skip_bad = i % 3 == 0}).requests) {
+        ASSERT_GE(request.arrival_us, 0);
+        ASSERT_GE(request.input_tokens, 1);
+        ASSERT_GE(request.output_tokens, 1);
+        ASSERT_TRUE(request.prefix_ids.empty() ||
+                    static_cast<std::int64_t>(request.prefix_ids.size()) == (request.input_tokens + 511) / 512);
+      }
+    } catch (const InvalidArgument& error) {
+      ++refused;
+      ASSERT_EQ(std::string(error.what()).substr(0, path.size()), path) << text;
+    }
+  }
+  EXPECT_GT(refused, 1000);
 }
 
 struct BadLine {

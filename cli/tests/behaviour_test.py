@@ -77,7 +77,7 @@ class Json(unittest.TestCase):
         trace = str(DOCUMENT.parents[1] / "traces" / "chat.jsonl")
         small = ["--model", "tiny", "--shrink", "16", "--requests", "60", "--kv-tokens", "3000", "--check", "4"]
         result, known = self.check_keys("replay", trace, *small)
-        self.assertEqual(known, keys_of(result))
+        self.assertEqual({key for key in known if not key.startswith("compiled[]")}, keys_of(result))  # all is built in
         self.assertEqual((result["requests"], result["checked_steps"], result["mismatched_steps"]), (60, 4, 0))
         self.assertEqual((result["interrupted"], result["compiles_after_prepare"], result["compiled"]), (False, 0, []))
         self.assertEqual(result["steps"], result["planned_steps"])

@@ -145,7 +145,7 @@ def draw_plan(replay):
     over_time.set_yscale("log")
     over_time.yaxis.set_major_formatter(lambda value, _: milliseconds(value / 1000))
     over_time.set_xlabel("step")
-    over_time.legend(loc="upper right", markerscale=3)
+    over_time.legend(loc="upper right", markerscale=3, frameon=True, framealpha=0.85, edgecolor="none")
     share = sorted(100 * p / max(p + r, 1e-9) for p, r in zip(plan, run))
     shares.plot(share, [100 * (i + 1) / len(share) for i in range(len(share))], color=PLAN, linewidth=1.8)
     shares.axvline(100 * replay["plan_share"], color=GREY, linewidth=1, linestyle="--")
