@@ -55,6 +55,18 @@ struct Temperature {
   int position_step = 8192;
 };
 
+/// Rotary embedding of the first `num_turned` elements of queries and keys.
+struct Rope {
+  bool adjacent = false;  // pairs (2 i, 2 i + 1); else (i, i + num_turned / 2)
+  int num_turned = 0;
+  std::vector<float> cos_sin;  // [positions, num_turned], cosines first; empty: computed
+  float theta = 10000, factor = 1, low_freq_factor = 1, high_freq_factor = 4;
+  int original_context = 0;
+
+  /// Radians a position of pair i, as Llama's code computes it.
+  double frequency(int i) const;
+};
+
 /// The attention rule in plain values.
 struct Rule {
   bool causal = false;
@@ -68,6 +80,7 @@ struct Rule {
   std::optional<float> cap;
   std::vector<float> slopes;  // [num_qo_heads]
   std::optional<Temperature> temperature;
+  std::optional<Rope> rope;
   std::optional<float> sigmoid_bias;  // set: no softmax
   std::vector<float> sink;            // [num_qo_heads] or empty
 

@@ -1,10 +1,13 @@
 #include "check/draw_rule.h"
 
 #include <algorithm>
+#include <cmath>
 #include <cstring>
 #include <string>
 #include <string_view>
 #include <utility>
+
+#include "check/storage.h"
 
 namespace fovea::check {
 namespace {
@@ -126,6 +129,50 @@ void draw_temperature(Case& c, Random& random) {
   c.rule.temperature = t;
 }
 
+void draw_rope_table(Case& c, Random& random, Rope& rope) {
+  const int rows = random.pick({1, 50, 400, 3000}), half = rope.num_turned / 2;
+  const TensorView table = padded_tensor(c.memory, random, DType::f32, {rows, rope.num_turned});
+  for (int row = 0; row < rows; ++row) {
+    for (int i = 0; i < rope.num_turned; ++i) {
+      const double angle = row * rope.frequency(i % half);
+      rope.cos_sin.push_back(static_cast<float>(i < half ? std::cos(angle) : std::sin(angle)));
+      table.as<float>()[row * table.stride(0) + i] = rope.cos_sin.back();
+    }
+  }
+  c.params.emplace_back("cos_sin", table);
+}
+
+void draw_rope(Case& c, Random& random, bool adjacent) {
+  Rope rope{.adjacent = adjacent, .num_turned = c.spec.head_dim_qk};
+  if (random.percent(40)) {
+    rope.num_turned = std::min(c.spec.head_dim_qk, 2 * random.between(1, c.spec.head_dim_qk / 2));
+  }
+  const auto give = [&](std::string_view name, float& number, double low, double high) {
+    number = static_cast<float>(random.uniform(low, high));
+    c.params.emplace_back(name, number);
+  };
+  if (random.percent(50)) {
+    draw_rope_table(c, random, rope);
+  } else {
+    if (rope.num_turned < c.spec.head_dim_qk) {
+      c.params.emplace_back("rotary_dim", rope.num_turned);
+    }
+    if (random.percent(60)) {
+      give("theta", rope.theta, 100, 500000);
+    }
+    if (random.percent(60)) {
+      give("factor", rope.factor, 1, 8);
+    }
+    if (random.percent(50)) {
+      rope.original_context = random.pick({30, 200, 8192});
+      c.params.emplace_back("original_context", rope.original_context);
+      give("low_freq_factor", rope.low_freq_factor, 0.5, 2);
+      give("high_freq_factor", rope.high_freq_factor, 3, 6);
+    }
+  }
+  c.rule.rope = std::move(rope);
+}
+
 void draw_part_of_params(Case& c, Random& random, const std::string& part) {
   Rule& rule = c.rule;
   if (part == "soft_cap") {
@@ -146,6 +193,8 @@ void draw_part_of_params(Case& c, Random& random, const std::string& part) {
       c.params.emplace_back("bias", *rule.sigmoid_bias);
     }
     rule.transforms.push_back(LogitTransform::sigmoid);
+  } else if (part == "rope_neox" || part == "rope_interleaved") {
+    draw_rope(c, random, part == "rope_interleaved");
   } else if (part == "sink") {
     for (int head = 0; head < c.spec.num_qo_heads; ++head) {
       rule.sink.push_back(static_cast<float>(2.0 * random.normal()));
@@ -155,6 +204,23 @@ void draw_part_of_params(Case& c, Random& random, const std::string& part) {
 }
 
 }  // namespace
+
+double Rope::frequency(int i) const {
+  constexpr double kPi = 3.14159265358979323846;
+  const double base = 1.0 / std::pow(double{theta}, 2.0 * i / num_turned);
+  if (original_context == 0) {
+    return base / double{factor};
+  }
+  const double wavelength = 2 * kPi / base;
+  if (wavelength < original_context / double{high_freq_factor}) {
+    return base;
+  }
+  if (wavelength > original_context / double{low_freq_factor}) {
+    return base / double{factor};
+  }
+  const double smooth = (original_context / wavelength - double{low_freq_factor}) / (double{high_freq_factor} - double{low_freq_factor});
+  return (1 - smooth) * base / double{factor} + smooth * base;
+}
 
 void draw_masks(Case& c, Random& random) {
   std::vector<Value> chosen;
@@ -208,6 +274,8 @@ const std::vector<std::string>& variant_names() {
                                               "chunked_local",
                                               "alibi",
                                               "temperature",
+                                              "rope_neox",
+                                              "rope_interleaved",
                                               "causal+soft_cap",
                                               "sliding_window+soft_cap",
                                               "causal+sink",
@@ -215,7 +283,8 @@ const std::vector<std::string>& variant_names() {
                                               "causal+sigmoid",
                                               "causal+custom_mask",
                                               "causal+document",
-                                              "causal+alibi"};
+                                              "causal+alibi",
+                                              "causal+rope_neox"};
   return names;
 }
 

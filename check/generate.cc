@@ -149,7 +149,8 @@ void draw_queries(Case& c, Random& random) {
     sm_scale *= static_cast<float>(random.uniform(0.5, 1.5));
     c.run.sm_scale = sm_scale;
   }
-  c.sm_scale = sm_scale * c.run.q_scale;  // a float product: the factor on q . k is a float
+  // The factor on q . k is a float, a product of both; but queries that turn are dequantised first.
+  c.sm_scale = c.rule.rope ? double{sm_scale} * double{c.run.q_scale} : double{sm_scale * c.run.q_scale};
   for (int row = 0; row < c.num_rows(); ++row) {
     for (int head = 0; head < spec.num_qo_heads; ++head) {
       for (int i = 0; i < spec.head_dim_qk; ++i) {

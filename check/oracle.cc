@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cmath>
 #include <limits>
+#include <map>
 
 #include "check/number.h"
 #include "fovea/error.h"
@@ -144,9 +145,19 @@ class RowComputation {
     const double* k =
         c_.pools[static_cast<std::size_t>(key.pool)].k.data() + static_cast<std::size_t>(key.token * c_.spec.num_kv_heads + kv_head) * dim;
     N dot = 0, magnitude = 0;
-    for (std::size_t i = 0; i < dim; ++i) {
-      dot += static_cast<N>(q[i]) * static_cast<N>(k[i]);
-      magnitude += std::fabs(static_cast<N>(q[i]) * static_cast<N>(k[i]));
+    if (c_.rule.rope) {
+      turn(q, key.q_pos, turned_q_);
+      turn(k, key.kv_pos, turned_k_);
+      for (std::size_t i = 0; i < dim; ++i) {
+        dot += turned_q_[i] * turned_k_[i];
+      }
+      // Turning a pair is off by a few roundings of its length, whatever the products come to.
+      magnitude = kRopeRoundings * lengths(q, k, dim);
+    } else {
+      for (std::size_t i = 0; i < dim; ++i) {
+        dot += static_cast<N>(q[i]) * static_cast<N>(k[i]);
+        magnitude += std::fabs(static_cast<N>(q[i]) * static_cast<N>(k[i]));
+      }
     }
     const N scale = static_cast<N>(c_.sm_scale);
     result_.logit_magnitude[at] = std::max(result_.logit_magnitude[at], static_cast<double>(magnitude * scale));
@@ -156,6 +167,47 @@ class RowComputation {
       x = transformed(transform, x, key, at, head);
     }
     return x;
+  }
+
+  // Both vectors of a dot product: 3 roundings, and 4 of a computed cosine or sine, each.
+  static constexpr N kRopeRoundings = 14;
+
+  static N lengths(const double* q, const double* k, std::size_t dim) {
+    double of_q = 0, of_k = 0;
+    for (std::size_t i = 0; i < dim; ++i) {
+      of_q += q[i] * q[i];
+      of_k += k[i] * k[i];
+    }
+    return static_cast<N>(std::sqrt(of_q * of_k));
+  }
+
+  /// Cosines, then sines, of a position's pairs.
+  const std::vector<N>& angles(int position) {
+    std::vector<N>& angles = angles_[position];
+    const Rope& rope = *c_.rule.rope;
+    const int n = rope.num_turned, rows = static_cast<int>(rope.cos_sin.size()) / n;
+    for (int i = 0; angles.size() < static_cast<std::size_t>(n); ++i) {
+      if (rows > 0) {
+        angles.push_back(static_cast<N>(rope.cos_sin[static_cast<std::size_t>(std::clamp(position, 0, rows - 1) * n + i)]));
+      } else {
+        const double angle = position * rope.frequency(i % (n / 2));
+        angles.push_back(static_cast<N>(i < n / 2 ? std::cos(angle) : std::sin(angle)));
+      }
+    }
+    return angles;
+  }
+
+  void turn(const double* x, int position, std::vector<N>& turned) {
+    const Rope& rope = *c_.rule.rope;
+    const std::vector<N>& cos_sin = angles(position);
+    const std::size_t half = static_cast<std::size_t>(rope.num_turned / 2);
+    turned.assign(x, x + c_.spec.head_dim_qk);
+    for (std::size_t i = 0; i < half; ++i) {
+      const std::size_t first = rope.adjacent ? 2 * i : i, second = rope.adjacent ? 2 * i + 1 : i + half;
+      const N a = static_cast<N>(x[first]), b = static_cast<N>(x[second]);
+      turned[first] = a * cos_sin[i] - b * cos_sin[i + half];
+      turned[second] = a * cos_sin[i + half] + b * cos_sin[i];
+    }
   }
 
   N transformed(LogitTransform transform, N x, const Key& key, std::size_t at, int head) {
@@ -212,6 +264,8 @@ class RowComputation {
   const Case& c_;
   const Rounding rounding_;
   Dense& result_;
+  std::map<int, std::vector<N>> angles_;
+  std::vector<N> turned_q_, turned_k_;
 };
 
 template <class N>

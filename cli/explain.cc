@@ -1,10 +1,13 @@
 // fovea explain: which kernels serve a layer, why, and why not the others.
 #include <fmt/format.h>
+#include <fmt/ranges.h>
 
 #include <memory>
 
+#include "bench/batch_arrays.h"
 #include "cli/commands.h"
 #include "cli/results.h"
+#include "fovea/error.h"
 
 namespace fovea::cli {
 namespace {
@@ -14,20 +17,61 @@ struct ExplainOptions {
   EngineChoice engine;
   PolicyChoice policy;
   std::string json;
+  bool variants = false;
 };
+
+int list_variants(const Engine& engine, Results& results) {
+  Json variants = Json::array();
+  for (const VariantDescription& v : engine.variants()) {
+    std::string values = v.masks.empty() ? "" : fmt::format("  mask: {}", fmt::join(v.masks, ", "));
+    values += v.params.empty() ? "" : fmt::format("  params: {}", fmt::join(v.params, ", "));
+    results.print("{:<26}{}{}\n", v.name, v.interval, values);
+    variants.push_back({{"name", v.name}, {"masks", v.masks}, {"params", v.params}, {"interval", v.interval}});
+  }
+  results.write({{"variants", variants}});
+  return 0;
+}
+
+/// What the mask makes of the workload's tiles, by a plan that needs no memory for partial states.
+TileCounts count_tiles(const Engine& engine, const bench::Workload& workload) {
+  const Attention attention = engine.prepare(workload.spec, bench::limits_of(workload), {.max_workspace_bytes = 0});
+  Plan plan = attention.new_plan();
+  const bench::BatchArrays arrays(workload, false);
+  const bench::WorkloadValues values(workload);
+  attention.plan(plan, arrays.batch(), values.plan_args());
+  return attention.count_tiles(plan);
+}
+
+std::string share_text(std::int64_t count, std::int64_t total) {
+  return fmt::format("{} ({:.1f} %)", count, total == 0 ? 0.0 : 100.0 * static_cast<double>(count) / static_cast<double>(total));
+}
 
 int run_explain(const ExplainOptions& options) {
   Results results("explain", options.json);
-  const bench::Workload workload = options.workload.make();
   const Engine engine(options.engine.options());
+  if (options.variants) {
+    return list_variants(engine, results);
+  }
+  const bench::Workload workload = options.workload.make();
   const Attention attention = engine.prepare(workload.spec, bench::limits_of(workload), options.policy.options());
-  const std::string text = attention.explain();
+  std::string text = attention.explain();
+  Json tiles;  // null where the mask's values are not all given
+  try {
+    const TileCounts counts = count_tiles(engine, workload);
+    const std::int64_t total = counts.empty + counts.mixed + counts.full;
+    text += fmt::format("tiles of the mask\n  {} empty, {} mixed, {} full\n", share_text(counts.empty, total),
+                        share_text(counts.mixed, total), share_text(counts.full, total));
+    tiles = {{"empty", counts.empty}, {"mixed", counts.mixed}, {"full", counts.full}};
+  } catch (const Error& error) {
+    text += fmt::format("tiles of the mask\n  not counted: {}\n", error.what());
+  }
   results.print("{}{}", text, text.ends_with('\n') ? "" : "\n");
   results.write({{"workload", workload.name},
                  {"backend", options.engine.backend},
                  {"spec", attention.spec().to_string()},
                  {"limits", attention.limits().to_string()},
                  {"workspace_bytes", attention.workspace_bytes()},
+                 {"tiles", tiles},
                  {"text", text}});
   return 0;
 }
@@ -41,6 +85,7 @@ void add_explain(CLI::App& app, Action& action) {
   options->workload.add_to(*command);
   options->engine.add_to(*command);
   options->policy.add_to(*command);
+  command->add_flag("--variants", options->variants, "List the built-in variants instead, and how their masks answer for whole tiles");
   add_json_option(*command, options->json);
   command->footer(
       "Examples:\n"

@@ -17,6 +17,7 @@ enum class Extent : uint8_t {
   kv_heads,        // num_kv_heads
   requests,        // num_requests
   request_bounds,  // num_requests + 1
+  rotary,          // of two dimensions: an even number of columns, at most head_dim_qk
 };
 
 struct Field {
@@ -95,6 +96,8 @@ constexpr FieldList joined_fields(const FieldList& first, const FieldList& secon
   ::fovea::Field { #name, ::fovea::FieldTypeOf<decltype(Self::name)>::value, true, FOVEA_OFFSETOF(Self, name) }
 #define FOVEA_REQUIRED_TABLE(name, extent) \
   ::fovea::Field { #name, ::fovea::FieldTypeOf<decltype(Self::name)>::value, true, FOVEA_OFFSETOF(Self, name), 0, ::fovea::Extent::extent }
+#define FOVEA_OPTIONAL_TABLE(name, extent) \
+  ::fovea::Field { #name, ::fovea::FieldTypeOf<decltype(Self::name)>::value, false, FOVEA_OFFSETOF(Self, name), 0, ::fovea::Extent::extent }
 #define FOVEA_REQUIRED_AT_LEAST(name, least)                                                                                   \
   ::fovea::Field {                                                                                                             \
     #name, ::fovea::FieldTypeOf<decltype(Self::name)>::value, true, FOVEA_OFFSETOF(Self, name), 0, ::fovea::Extent::any, least \

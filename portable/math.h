@@ -21,6 +21,10 @@ FOVEA_FN double exp2(double x) { return FOVEA_DOUBLE_MATH(exp2)(x); }
 FOVEA_FN double exp(double x) { return FOVEA_DOUBLE_MATH(exp)(x); }
 FOVEA_FN double log2(double x) { return FOVEA_DOUBLE_MATH(log2)(x); }
 FOVEA_FN double log(double x) { return FOVEA_DOUBLE_MATH(log)(x); }
+FOVEA_FN double floor(double x) { return FOVEA_DOUBLE_MATH(floor)(x); }
+/// Sine and cosine of a number of turns.
+FOVEA_FN double sin_turns(double t) { return FOVEA_DOUBLE_MATH(sin)(t * 6.283185307179586477); }
+FOVEA_FN double cos_turns(double t) { return FOVEA_DOUBLE_MATH(cos)(t * 6.283185307179586477); }
 FOVEA_FN double tanh(double x) { return FOVEA_DOUBLE_MATH(tanh)(x); }
 
 /// 2^x. At most 2 ulp for x in [-126, 128); 0 below -126 (so for -inf), +inf from 128 on. NaN stays NaN.
@@ -90,5 +94,23 @@ FOVEA_FN float tanh(float x) {
   const float wide = x < 0.0f ? -large : large;
   return a < 0.625f ? small : wide;
 }
+
+/// Sine of t turns, |t| <= 1/2. Off by at most 2^-22.
+FOVEA_FN float sin_turns(float t) {
+  // The outer quarters fold onto the inner ones; the subtraction is exact.
+  const float upper = t > 0.25f ? 0.5f - t : t;
+  const float x = (t < -0.25f ? -0.5f - t : upper) * 6.2831853071795865f;
+  const float x2 = x * x;
+  // Taylor series on [-pi/2, pi/2]; its first missing term is below 6e-8.
+  float y = -2.50521083854e-8f;
+  y = y * x2 + 2.75573192240e-6f;
+  y = y * x2 - 1.98412698413e-4f;
+  y = y * x2 + 8.33333333333e-3f;
+  y = y * x2 - 1.66666666667e-1f;
+  return x + x * x2 * y;
+}
+
+/// Cosine of t turns, |t| <= 1/2. Off by at most 2^-22.
+FOVEA_FN float cos_turns(float t) { return sin_turns(0.25f - (t < 0.0f ? -t : t)); }
 
 }  // namespace fovea::math

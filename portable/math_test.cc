@@ -132,6 +132,17 @@ TEST(Tanh, AtMostFourUlp) {
   EXPECT_TRUE(std::isnan(tanh(NAN)));
 }
 
+TEST(Turns, OffByAtMostTwoToTheMinus22) {
+  double worst = 0;
+  for (int i = -(1 << 20); i <= 1 << 20; ++i) {
+    const float t = static_cast<float>(i) * 0x1p-21f;  // [-1/2, 1/2]
+    worst = std::max(worst, std::fabs(double{sin_turns(t)} - sin_turns(double{t})));
+    worst = std::max(worst, std::fabs(double{cos_turns(t)} - cos_turns(double{t})));
+  }
+  EXPECT_LE(worst, 0x1p-22);
+  EXPECT_EQ(sin_turns(0.0f), 0.0f);
+}
+
 TEST(MinMaxCeilDiv, Basics) {
   EXPECT_EQ(min_(1, 2), 1);
   EXPECT_EQ(max_(1, 2), 2);

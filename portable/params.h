@@ -93,6 +93,7 @@ struct KernelParams {
   int32_t num_qo_heads, num_kv_heads, group_size;
   int32_t head_dim_qk, head_dim_vo;
   float sm_scale;        // q_scale included, k scale not
+  float q_scale;         // 1, but for variants that transform queries: they see q * q_scale, and sm_scale is without it
   int32_t write_states;  // Output::states
   int32_t lse_base2, lse_with_extra;
   const void* mask;  // V::Mask and V::Params, filled from named values; a GPU kernel gets them as values behind this block

@@ -18,7 +18,7 @@ concept AnswersForTiles = requires(const Mask& mask, const Position<Interval>& t
 
 /// How a mask answers for tiles.
 enum class TileAnswer : uint8_t {
-  exact,   // empty and full tiles are always found
+  exact,   // empty and full tiles of one request are always found
   sound,   // what is called empty or full is so
   opaque,  // every tile is mixed
 };

@@ -217,10 +217,6 @@ TEST(TileClass, BuiltInMasksAreSoundAndExactWhereTheySaySo) {
         if (mask.name == "window and sinks" && one_request) {
           ASSERT_EQ(answer.may, found.any) << "empty tiles of windows with sink tokens are exact, world " << seed;
         }
-        if (mask.name == "custom_mask" && one_request) {
-          ASSERT_EQ(answer.may, found.any) << "bits are read, world " << seed;
-          ASSERT_EQ(answer.must, found.all) << "bits are read, world " << seed;
-        }
         empty += answer.may ? 0 : 1;
         full += answer.must ? 1 : 0;
       }

@@ -13,7 +13,7 @@ struct VariantShape {
   FieldList param_fields = {};
   bool use_softmax = true;
   bool has_extra_logit = false;
-  bool transforms_rows = false;  // queries, keys or values
+  bool transforms_query = false, transforms_key = false, transforms_value = false;
   TileAnswer tile_answer = TileAnswer::opaque;
   KvRange (*range_of)(const void* mask) = nullptr;  // V::Mask::range()
   TileClass (*class_of)(const void* mask, const Position<Interval>& tile) = nullptr;
@@ -41,7 +41,9 @@ inline constexpr VariantShape kVariantShapeOf{.mask_fields = V::Mask::fields(),
                                               .param_fields = V::Params::fields(),
                                               .use_softmax = V::use_softmax,
                                               .has_extra_logit = HasExtraLogit<V>,
-                                              .transforms_rows = HasTransformQuery<V> || HasTransformKey<V> || HasTransformValue<V>,
+                                              .transforms_query = HasTransformQuery<V>,
+                                              .transforms_key = HasTransformKey<V>,
+                                              .transforms_value = HasTransformValue<V>,
                                               .tile_answer = tile_answer<typename V::Mask>(),
                                               .range_of = range_of_mask<V>,
                                               .class_of = class_of_tile<V>,

@@ -123,7 +123,8 @@ FieldsTarget fields_target(const Attention::Impl& attention, std::string_view wh
           .device = attention.backend->device(),
           .num_qo_heads = attention.problem.spec.num_qo_heads,
           .num_kv_heads = attention.problem.spec.num_kv_heads,
-          .num_requests = num_requests};
+          .num_requests = num_requests,
+          .head_dim_qk = attention.problem.spec.head_dim_qk};
 }
 
 namespace {

@@ -104,7 +104,8 @@ class Backend {
   virtual std::string name() const = 0;
   virtual Device device() const = 0;
   virtual std::string describe() const = 0;
-  virtual bool host_accessible() const = 0;  // device memory is host memory
+  virtual bool host_accessible() const = 0;                             // device memory is host memory
+  virtual std::span<const VariantInfo> variants() const { return {}; }  // compiled in
   /// Built in, or compiled now (prepare() alone calls this). Throws InvalidArgument with the known names, or CompileFailed.
   virtual const VariantInfo& variant(const Variant& variant) const = 0;
   virtual std::vector<CompileRecord> compiled() const { return {}; }

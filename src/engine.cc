@@ -13,6 +13,7 @@
 #include "src/problem/problem.h"
 #include "src/support/check.h"
 #include "src/support/env.h"
+#include "src/tile_count.h"
 
 namespace fovea {
 
@@ -91,6 +92,27 @@ void Attention::check_pages(const Plan& plan, std::span<const std::int64_t> num_
 }
 
 std::vector<CompileRecord> Engine::compiled() const { return impl_->backend->compiled(); }
+
+TileCounts Attention::count_tiles(const Plan& plan, std::int32_t mask_group) const {
+  const Plan::Impl& p = plan_of(plan, *impl_, "count_tiles");
+  check_planned(p, mask_group, "count_tiles");
+  if (!impl_->backend->host_accessible()) {
+    throw Unsupported(fmt::format("count_tiles: the host can't read a mask's tables on {}; use the cpu backend", impl_->backend->name()));
+  }
+  FOVEA_CHECK(!p.masks[static_cast<std::size_t>(mask_group)].any,
+              "count_tiles: mask group {} was planned as `any`; its mask comes with a run", mask_group);
+  KernelParams params = p.kernel_params(mask_group);
+  params.mask = p.masks[static_cast<std::size_t>(mask_group)].mask.bytes;
+  return fovea::count_tiles(params, *impl_->variant);
+}
+
+std::vector<VariantDescription> Engine::variants() const {
+  std::vector<VariantDescription> all;
+  for (const VariantInfo& variant : impl_->backend->variants()) {
+    all.push_back(fovea::describe(variant));
+  }
+  return all;
+}
 
 std::string Engine::describe() const { return impl_->backend->describe(); }
 Device Engine::device() const { return impl_->backend->device(); }

@@ -9,6 +9,7 @@ namespace fovea {
 
 struct CustomMask : VariantBase {
   struct Mask {
+    static constexpr bool exact_on_tiles = true;
     BitMask mask_bits;           // u8 [mask_indptr[num_requests]]
     Table<int32_t> mask_indptr;  // [num_requests + 1] bytes
 

@@ -25,7 +25,7 @@ constexpr std::int64_t kRowsPerTicket = 16;  // of merges over rows: enough to o
 class CpuModule : public Module {
  public:
   CpuModule(const IsaCode& isa, const VariantCode& variant, const Threads& threads, const Problem& problem, const Choice& choice)
-      : isa_(isa), variant_(variant), threads_(threads), scratch_(problem, choice, threads.count()) {}
+      : isa_(isa), variant_(variant), threads_(threads), scratch_(problem, choice, variant, threads.count()) {}
 
   void run(const KernelParams& params, Stream) const override {
     run_items(params);
@@ -123,6 +123,7 @@ class CpuBackend : public Backend {
     return is_compiled_in(variant) ? builtin_variant(variant.name) : user_variants_.get(variant).info;
   }
   std::vector<CompileRecord> compiled() const override { return user_variants_.records(); }
+  std::span<const VariantInfo> variants() const override { return builtin_variants(); }
   std::vector<Candidate> candidates(const Problem& problem) const override { return {attention_simd_candidate(problem)}; }
 
   std::unique_ptr<Module> load(const Problem& problem, const Choice& choice) const override {

@@ -32,7 +32,7 @@ class Layout {
 
 std::int64_t padded(std::int64_t head_dim) { return (head_dim + kRowPadding - 1) / kRowPadding * kRowPadding; }
 
-void lay_out(const Problem& problem, const Choice& choice, Scratch& s, Layout& layout) {
+void lay_out(const Problem& problem, const Choice& choice, const VariantCode& variant, Scratch& s, Layout& layout) {
   std::int64_t columns = 0;
   for (const KernelConfig& config : choice.configs) {
     columns = std::max<std::int64_t>(columns, config.tile_kv);
@@ -43,6 +43,8 @@ void lay_out(const Problem& problem, const Choice& choice, Scratch& s, Layout& l
   layout.place(s.scores, kMaxSetRows * columns);
   layout.place(s.k_panels, columns * dim_qk);
   layout.place(s.v_panels, columns * dim_vo);
+  layout.place(s.k_stage, variant.transform_key != nullptr ? columns * dim_qk : 0);
+  layout.place(s.v_stage, variant.transform_value != nullptr ? columns * dim_vo : 0);
   layout.place(s.row_max, kMaxSetRows);
   layout.place(s.row_sum, kMaxSetRows);
   layout.place(s.rows, kMaxSetRows);
@@ -69,10 +71,11 @@ void lay_out(const Problem& problem, const Choice& choice, Scratch& s, Layout& l
 
 void ScratchPool::Free::operator()(void* memory) const noexcept { std::free(memory); }
 
-ScratchPool::ScratchPool(const Problem& problem, const Choice& choice, int num_slots) : scratch_(static_cast<std::size_t>(num_slots)) {
+ScratchPool::ScratchPool(const Problem& problem, const Choice& choice, const VariantCode& variant, int num_slots)
+    : scratch_(static_cast<std::size_t>(num_slots)) {
   Layout counter(nullptr);
   for (Scratch& s : scratch_) {
-    lay_out(problem, choice, s, counter);
+    lay_out(problem, choice, variant, s, counter);
   }
   bytes_ = (counter.bytes() + kAlignment - 1) / kAlignment * kAlignment;
   memory_.reset(std::aligned_alloc(kAlignment, bytes_));
@@ -82,7 +85,7 @@ ScratchPool::ScratchPool(const Problem& problem, const Choice& choice, int num_s
   std::memset(memory_.get(), 0, bytes_);  // touched now, not in the first run; and `zeros` is all zeros
   Layout layout(static_cast<std::byte*>(memory_.get()));
   for (Scratch& s : scratch_) {
-    lay_out(problem, choice, s, layout);
+    lay_out(problem, choice, variant, s, layout);
   }
 }
 

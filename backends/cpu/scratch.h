@@ -11,7 +11,7 @@ namespace fovea::cpu {
 
 class ScratchPool {
  public:
-  ScratchPool(const Problem& problem, const Choice& choice, int num_slots);
+  ScratchPool(const Problem& problem, const Choice& choice, const VariantCode& variant, int num_slots);
   Scratch& operator[](int slot) const { return scratch_[static_cast<std::size_t>(slot)]; }
   std::size_t bytes() const { return bytes_; }
 

@@ -67,15 +67,47 @@ double scale_at(const ScaleView& scale, Slot at, int32_t head) {
                                : scale.data[at.page * scale.page_stride + at.slot * scale.token_stride + head * scale.head_stride];
 }
 
-/// Element `i` of a token's key or value, dequantised.
-double element(const CacheView& cache, Slot at, int32_t head, int32_t i) {
-  const int64_t index = at.page * cache.page_stride + at.slot * cache.token_stride + head * cache.head_stride + i;
-  return to_double(cache.dtype, cache.data, index) * scale_at(cache.scale, at, head);
+/// A token's key or value: dequantised, then transformed.
+void load_token(const CacheView& cache, Slot slot, const Position<>& at, int32_t head_dim, std::vector<double>& row) {
+  const int64_t index = slot.page * cache.page_stride + slot.slot * cache.token_stride + at.kv_head * cache.head_stride;
+  row.resize(static_cast<std::size_t>(head_dim));
+  for (int32_t i = 0; i < head_dim; ++i) {
+    row[i] = to_double(cache.dtype, cache.data, index + i) * scale_at(cache.scale, slot, at.kv_head);
+  }
 }
 
-/// Calls visit(kv, slot, logit) for every key that query token `row` sees, format by format, column by column.
+/// Keys and values of a token are the same for all queries.
+Position<> position_of_token(const Position<>& at) {
+  Position<> of_token{};
+  of_token.kv_pos = at.kv_pos;
+  of_token.kv_head = at.kv_head;
+  return of_token;
+}
+
+/// One query token's head.
+struct Query {
+  const Row& places;
+  std::vector<double> q;  // dequantised and transformed
+  Position<> at;
+};
+
+Query load_query(const KernelParams& p, const Hooks& v, const Row& places, int32_t row, const Position<>& at) {
+  Query query{places, std::vector<double>(static_cast<std::size_t>(p.head_dim_qk)), at};
+  for (int32_t i = 0; i < p.head_dim_qk; ++i) {
+    query.q[i] = to_double(p.q.dtype, p.q.data, row * p.q.token_stride + at.qo_head * p.q.head_stride + i) * p.q_scale;
+  }
+  if (v.transform_query != nullptr) {
+    v.transform_query(p.mask, p.variant_params, query.q.data(), p.head_dim_qk, at);
+  }
+  return query;
+}
+
+/// Calls visit(kv, slot, position, logit) for every key that the query sees, format by format, column by column.
 template <class Visit>
-void for_each_key(const KernelParams& p, const Hooks& v, const Row& places, int32_t row, Position<> at, const Visit& visit) {
+void for_each_key(const KernelParams& p, const Hooks& v, const Query& query, const Visit& visit) {
+  std::vector<double> k;
+  Position<> at = query.at;
+  const Row& places = query.places;
   for (const RowPlace& place : places.places) {
     const RowGroup& group = *place.group;
     const KvView& kv = p.kv[group.format];
@@ -96,12 +128,15 @@ void for_each_key(const KernelParams& p, const Hooks& v, const Row& places, int3
         continue;  // before its table entry is read
       }
       const Slot slot = slot_of(kv, group, column);
+      load_token(kv.k, slot, at, p.head_dim_qk, k);
+      if (v.transform_key != nullptr) {
+        v.transform_key(p.mask, p.variant_params, k.data(), p.head_dim_qk, position_of_token(at));
+      }
       double dot = 0;
       for (int32_t i = 0; i < p.head_dim_qk; ++i) {
-        dot +=
-            to_double(p.q.dtype, p.q.data, row * p.q.token_stride + at.qo_head * p.q.head_stride + i) * element(kv.k, slot, at.kv_head, i);
+        dot += query.q[i] * k[i];
       }
-      visit(kv, slot, v.transform_logit(p.mask, p.variant_params, dot * double{p.sm_scale}, at));
+      visit(kv, slot, at, v.transform_logit(p.mask, p.variant_params, dot * double{p.sm_scale}, at));
     }
   }
 }
@@ -111,10 +146,10 @@ struct Result {
   double lse = -kInfinity, lse_with_extra = -kInfinity;
 };
 
-Result attend_row(const KernelParams& p, const Hooks& v, const Row& places, int32_t row, const Position<>& at) {
+Result attend_row(const KernelParams& p, const Hooks& v, const Query& query) {
   double top = -kInfinity;
   bool empty = true;
-  for_each_key(p, v, places, row, at, [&](const KvView&, Slot, double logit) {
+  for_each_key(p, v, query, [&](const KvView&, Slot, const Position<>&, double logit) {
     top = max_(top, logit);
     empty = empty && v.use_softmax && logit == -kInfinity;  // NaN is something to see: it comes out
   });
@@ -124,16 +159,21 @@ Result attend_row(const KernelParams& p, const Hooks& v, const Row& places, int3
     return r;  // nothing to see: o = 0, lse = -inf, with a sink too
   }
   double sum = 0;
-  for_each_key(p, v, places, row, at, [&](const KvView& kv, Slot slot, double logit) {
+  std::vector<double> value;
+  for_each_key(p, v, query, [&](const KvView& kv, Slot slot, const Position<>& at, double logit) {
     const double weight = v.use_softmax ? std::exp(logit - top) : logit;
     sum += weight;
+    load_token(kv.v, slot, at, p.head_dim_vo, value);
+    if (v.transform_value != nullptr) {
+      v.transform_value(p.mask, p.variant_params, value.data(), p.head_dim_vo, position_of_token(at));
+    }
     for (int32_t i = 0; i < p.head_dim_vo; ++i) {
-      r.o[i] += weight * element(kv.v, slot, at.kv_head, i);
+      r.o[i] += weight * value[i];
     }
   });
   r.lse = top + std::log(sum);
   r.lse_with_extra = r.lse;
-  const double extra = v.extra_logit(p.mask, p.variant_params, at);
+  const double extra = v.extra_logit(p.mask, p.variant_params, query.at);
   if (extra > -kInfinity) {
     const double both = max_(r.lse, extra);
     r.lse_with_extra = both + std::log(std::exp(r.lse - both) + std::exp(extra - both));
@@ -141,7 +181,7 @@ Result attend_row(const KernelParams& p, const Hooks& v, const Row& places, int3
   const double total = p.write_states ? r.lse : r.lse_with_extra;
   for (double& o : r.o) {
     o *= v.use_softmax ? std::exp(r.lse - total) / sum : 1.0;
-    o = p.write_states ? o : v.transform_output(p.mask, p.variant_params, o, at);
+    o = p.write_states ? o : v.transform_output(p.mask, p.variant_params, o, query.at);
   }
   return r;
 }
@@ -164,7 +204,7 @@ void attend(const KernelParams& p, const Hooks& v) {
                           .kv_head = head / p.group_size,
                           .qo_len = request.qo_len,
                           .kv_len = request.kv_len};
-      const Result r = attend_row(p, v, rows[row], row, at);
+      const Result r = attend_row(p, v, load_query(p, v, rows[row], row, at));
       for (int32_t i = 0; i < p.head_dim_vo; ++i) {
         from_double(p.out.dtype, p.out.o, row * p.out.token_stride + head * p.out.head_stride + i, r.o[i]);
       }

@@ -30,6 +30,7 @@ class ReferenceBackend : public Backend {
     return is_compiled_in(variant) ? builtin_variant(variant.name) : user_variants_.get(variant).info;
   }
   std::vector<CompileRecord> compiled() const override { return user_variants_.records(); }
+  std::span<const VariantInfo> variants() const override { return builtin_variants(); }
 
   /// One kernel for everything. Its configuration only satisfies the planner: run() reads the groups of a plan, never the schedule.
   std::vector<Candidate> candidates(const Problem& problem) const override {

@@ -97,7 +97,26 @@ class Json(unittest.TestCase):
 
     def test_explain(self):
         result, known = self.check_keys("explain", "decode_b64_kv4k")
-        self.assertEqual(known, keys_of(result))
+        of_list, _ = self.check_keys("explain", "--variants")
+        self.assertEqual(known, keys_of(result) | keys_of(of_list))
+        # Causal decoding: 64 requests on 8 kv heads, every tile of 64 tokens of 4,096 is seen whole.
+        self.assertEqual(result["tiles"], {"empty": 0, "mixed": 0, "full": 64 * 8 * 64})
+
+    def test_explain_lists_variants(self):
+        variants = {v["name"]: v for v in self.check_keys("explain", "--variants")[0]["variants"]}
+        for path in (DOCUMENT.parents[1] / "variants").glob("*.h"):
+            self.assertIn(path.stem, variants)
+        for exact in ["full", "causal", "prefix_lm", "chunked_local", "soft_cap", "causal+soft_cap"]:
+            self.assertEqual(variants[exact]["interval"], "exact")
+        self.assertEqual(variants["document"], {"name": "document", "masks": ["document_ids", "document_indptr"], "params": [], "interval": "sound"})
+
+    def test_explain_counts_tiles(self):
+        # One row tile of 16 tokens x 6 heads at the end of 1,024 tokens; a window of 100 leaves it 2 of 16 tiles.
+        batch = ["--requests", "1", "--qo-len", "16", "--kv-len", "1024", "--qo-heads", "6", "--kv-heads", "1"]
+        result, _ = self.check_keys("explain", "decode_b64_kv4k", *batch, "--variant", "sliding_window", "--mask", "window_left=100")
+        self.assertEqual(result["tiles"], {"empty": 14, "mixed": 2, "full": 0})
+        result, _ = self.check_keys("explain", "decode_b64_kv4k", *batch, "--variant", "sliding_window")
+        self.assertIsNone(result["tiles"])
 
     def test_devices(self):
         result, known = self.check_keys("devices")

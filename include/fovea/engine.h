@@ -83,6 +83,13 @@ struct CompileRecord {
   std::chrono::system_clock::time_point when;
 };
 
+/// Tiles of all row tiles and kv heads of a plan, by what the mask says of them.
+struct TileCounts {
+  std::int64_t empty = 0;  // no row sees any column: never touched
+  std::int64_t mixed = 0;  // the mask is evaluated pair by pair
+  std::int64_t full = 0;   // every row sees every column
+};
+
 class Attention;
 
 /// A device with its threads, kernels and caches. Copies share it. All members are safe to call from several threads.
@@ -103,7 +110,10 @@ class Engine {
 
   Device device() const;                       // where its tensors must be
   void synchronise(Stream stream = {}) const;  // returns when the stream has done all it was given; nothing to wait for on the cpu
-  std::string describe() const;                // backend, device, instruction set, threads: what a bug report needs
+  /// The variants compiled into the library.
+  std::vector<VariantDescription> variants() const;
+
+  std::string describe() const;  // backend, device, instruction set, threads: what a bug report needs
 
   std::vector<CompileRecord> compiled() const;  // so far, in order; only prepare() adds to it
 
@@ -131,6 +141,9 @@ class Attention {
   /// Throws InvalidArgument naming the first page id outside [0, num_pages[format]) that a run of this plan would read. Its own call:
   /// plan() reads no page ids, this reads all that rows can see. FOVEA_CHECK_RUNS=1 makes every run() do it.
   void check_pages(const Plan& plan, std::span<const std::int64_t> num_pages, std::int32_t mask_group = 0) const;
+
+  /// What the plan's mask makes of its tiles. Walks every tile: for tools. Throws Unsupported where the host can't read the mask's tables.
+  TileCounts count_tiles(const Plan& plan, std::int32_t mask_group = 0) const;
 
   std::string explain() const;  // which kernels, why, and every other kernel's refusal; buffer sizes
   const AttentionSpec& spec() const;

@@ -65,4 +65,12 @@ struct Value {
 
 using Values = std::span<const Value>;
 
+/// A built-in variant as `fovea explain --variants` lists it.
+struct VariantDescription {
+  std::string name;
+  std::vector<std::string> masks;   // what plan() takes
+  std::vector<std::string> params;  // what run() takes
+  std::string interval;             // "exact": empty and full tiles of a request are always found; "sound": mostly; "opaque": never
+};
+
 }  // namespace fovea

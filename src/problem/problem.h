@@ -34,7 +34,7 @@ struct FieldsTarget {
   std::string_view what;   // "mask" or "params"
   const VariantInfo& variant;
   Device device;
-  std::int32_t num_qo_heads = 0, num_kv_heads = 0, num_requests = 0;
+  std::int32_t num_qo_heads = 0, num_kv_heads = 0, num_requests = 0, head_dim_qk = 0;
 
   const FieldList& fields() const { return what == "mask" ? variant.mask_fields : variant.param_fields; }
 };

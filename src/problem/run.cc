@@ -90,6 +90,7 @@ void check_aliasing(const RunArgs& args) {
   }
 }
 
+/// sm_scale, which has to be finite with q_scale too.
 float checked_scale(const Problem& problem, const RunArgs& args) {
   if (args.sm_scale.has_value()) {
     FOVEA_CHECK(std::isfinite(*args.sm_scale), "run: sm_scale = {}; it must be finite", *args.sm_scale);
@@ -98,7 +99,7 @@ float checked_scale(const Problem& problem, const RunArgs& args) {
   const float sm_scale = args.sm_scale.value_or(1.0f / std::sqrt(static_cast<float>(problem.spec.head_dim_qk)));
   FOVEA_CHECK(std::isfinite(sm_scale * args.q_scale), "run: sm_scale = {} times q_scale = {} is not a finite float", sm_scale,
               args.q_scale);
-  return sm_scale * args.q_scale;
+  return sm_scale;
 }
 
 }  // namespace
@@ -118,7 +119,9 @@ void check_run(const Problem& problem, const VariantInfo& variant, const Planned
     check_kv(problem, planned, args, i, device, params.kv[i]);
   }
   check_aliasing(args);
-  params.sm_scale = checked_scale(problem, args);
+  // A query is dequantised before it is transformed; else its scale is part of the logits' scale.
+  params.q_scale = variant.transforms_query ? args.q_scale : 1.0f;
+  params.sm_scale = checked_scale(problem, args) * (variant.transforms_query ? 1.0f : args.q_scale);
   params.q = {.data = args.q.data, .token_stride = args.q.stride(0), .head_stride = args.q.stride(1), .dtype = args.q.dtype};
   params.out = {.o = args.o.data,
                 .token_stride = args.o.stride(0),

@@ -117,6 +117,8 @@ std::int64_t entries_needed(const FieldsTarget& target, Extent extent) {
       return target.num_requests;
     case Extent::request_bounds:
       return std::int64_t{target.num_requests} + 1;
+    case Extent::rotary:
+      return 1;
   }
   return 1;
 }
@@ -133,6 +135,8 @@ const char* name_of(Extent extent) {
       return "num_requests";
     case Extent::request_bounds:
       return "num_requests + 1";
+    case Extent::rotary:
+      return "an entry";
   }
   return "";
 }
@@ -149,7 +153,7 @@ Table<T> table_of(const FieldsTarget& target, const Field& field, const Value& v
 }
 
 template <class T>
-Table2D<T> table_2d_of(const FieldsTarget& target, const Value& value, DType dtype) {
+Table2D<T> table_2d_of(const FieldsTarget& target, const Field& field, const Value& value, DType dtype) {
   const TensorView* tensor = std::get_if<TensorView>(&value.value);
   FOVEA_CHECK(tensor != nullptr, "{}: {} '{}' is a tensor of {} with two dimensions but a number is given", target.where, target.what,
               value.name, name_of(dtype));
@@ -161,6 +165,9 @@ Table2D<T> table_2d_of(const FieldsTarget& target, const Value& value, DType dty
   FOVEA_CHECK(1 <= tensor->dim(0) && tensor->dim(0) <= most && 1 <= tensor->dim(1) && tensor->dim(1) <= most,
               "{}: {} '{}' has {} x {} entries; a table has 1 to {} each way", target.where, target.what, value.name, tensor->dim(0),
               tensor->dim(1), most);
+  FOVEA_CHECK(field.extent != Extent::rotary || (tensor->dim(1) % 2 == 0 && tensor->dim(1) <= target.head_dim_qk),
+              "{}: {} '{}' has {} columns; it needs an even number, at most head_dim_qk = {}", target.where, target.what, value.name,
+              tensor->dim(1), target.head_dim_qk);
   return {.data = tensor->as<const T>(),
           .rows = static_cast<std::int32_t>(tensor->dim(0)),
           .cols = static_cast<std::int32_t>(tensor->dim(1)),
@@ -183,9 +190,9 @@ void fill_field(const FieldsTarget& target, const Field& field, const Value& val
     case FieldType::table_i32:
       return store(to, table_of<std::int32_t>(target, field, value, DType::i32));
     case FieldType::table_2d_f32:
-      return store(to, table_2d_of<float>(target, value, DType::f32));
+      return store(to, table_2d_of<float>(target, field, value, DType::f32));
     case FieldType::table_2d_i32:
-      return store(to, table_2d_of<std::int32_t>(target, value, DType::i32));
+      return store(to, table_2d_of<std::int32_t>(target, field, value, DType::i32));
     case FieldType::bit_mask: {
       const TensorView& tensor = tensor_of(target, value, DType::u8);
       return store(to, BitMask{tensor.as<const std::uint8_t>(), tensor.dim(0)});

@@ -169,6 +169,11 @@ std::vector<ErrorCase> matrix_cases() {
                [](F& f) {
                  f.values.push_back({"angles", TensorView::strided(f.numbers.data(), DType::i32, {4, 2}, {1, 4})});
                }),
+      wrong<F>("run: params 'angles' has 2 columns; it needs an even number, at most head_dim_qk = 0",
+               [](F& f) {
+                 f.variant.param_fields.fields[5].extent = Extent::rotary;
+                 f.values.push_back({"angles", TensorView::contiguous(f.numbers.data(), DType::i32, {4, 2})});
+               }),
       wrong<F>("run: params 'angles' has 0 x 4 entries; a table has 1 to 2147483647 each way",
                [](F& f) {
                  f.values.push_back({"angles", TensorView::contiguous(f.numbers.data(), DType::i32, {0, 4})});

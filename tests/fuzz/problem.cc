@@ -52,7 +52,9 @@ void make_spec(Bytes& bytes, Problem& p) {
                                               "chunked_local",
                                               "alibi",
                                               "temperature",
-                                              "causal+document"};
+                                              "causal+document",
+                                              "rope_neox",
+                                              "rope_interleaved"};
   AttentionSpec& spec = p.spec;
   spec.num_kv_heads = bytes.or_anything(bytes.between(1, 3));
   spec.num_qo_heads = bytes.or_anything(std::clamp(spec.num_kv_heads, 1, 8) * bytes.between(1, 5));
@@ -235,6 +237,12 @@ void make_params(Bytes& bytes, Problem& p) {
     slopes.data = p.memory.take(slopes.numel() * 4);
     fill(slopes, slopes.numel(), bytes.byte());
     p.params.emplace_back("slopes", slopes);
+  }
+  if (name.find("rope") != std::string::npos && bytes.below(2) == 1) {
+    TensorView table = TensorView::contiguous(nullptr, DType::f32, {bytes.between(1, 20), 2 * bytes.between(1, 4)});
+    table.data = p.memory.take(table.numel() * 4);
+    fill(table, table.numel(), bytes.byte());
+    p.params.emplace_back("cos_sin", table);
   }
   if (name == "temperature") {
     p.params.emplace_back("temperature", static_cast<double>(bytes.between(1, 40)) / 8);

@@ -97,8 +97,32 @@ float finish_row(const void* mask, const void* params, const Position<>& at, flo
 }
 
 template <AttentionVariant V>
+TileClass class_of(const void* mask, const Position<Interval>& tile) {
+  return classify(*static_cast<const typename V::Mask*>(mask), tile);
+}
+template <AttentionVariant V>
+void transform_query(const void* mask, const void* params, float* row, int32_t head_dim, const Position<>& at) {
+  transform_query_row(variant_of<V>(mask, params), row, head_dim, at);
+}
+template <AttentionVariant V>
+void transform_key(const void* mask, const void* params, float* row, int32_t head_dim, const Position<>& at) {
+  transform_key_row(variant_of<V>(mask, params), row, head_dim, at);
+}
+template <AttentionVariant V>
+void transform_value(const void* mask, const void* params, float* row, int32_t head_dim, const Position<>& at) {
+  transform_value_row(variant_of<V>(mask, params), row, head_dim, at);
+}
+
+template <AttentionVariant V>
+inline constexpr bool kAnswersForTiles = AnswersForTiles<typename V::Mask> && !kKeepsAll<typename V::Mask>;
+
+template <AttentionVariant V>
 inline constexpr VariantCode kVariantCodeOf{.make_logits = make_logits<V>,
                                             .finish_row = finish_row<V>,
+                                            .class_of = kAnswersForTiles<V> ? class_of<V> : nullptr,
+                                            .transform_query = HasTransformQuery<V> ? transform_query<V> : nullptr,
+                                            .transform_key = HasTransformKey<V> ? transform_key<V> : nullptr,
+                                            .transform_value = HasTransformValue<V> ? transform_value<V> : nullptr,
                                             .use_softmax = V::use_softmax,
                                             .scale_only = V::use_softmax && !HasTransformLogit<V>};
 

@@ -2,6 +2,7 @@
 // sets of target flags, and a user's variant compiled at run time meets the library here.
 #pragma once
 
+#include "portable/tile_class.h"
 #include "portable/variant.h"
 
 namespace fovea::cpu {
@@ -43,6 +44,12 @@ struct VariantCode {
   void (*make_logits)(const ScoreTile& tile, const void* mask, const void* params);
   /// A row's last step: scales and transforms `o` in place; returns lse2 with the extra logit counted.
   float (*finish_row)(const void* mask, const void* params, const Position<>& at, float lse2, float* o, int32_t head_dim);
+  /// What the mask says of a tile; null where it says nothing that KvRange doesn't.
+  TileClass (*class_of)(const void* mask, const Position<Interval>& tile);
+  /// Rows of floats in place, dequantised; null where the variant leaves them as they are.
+  void (*transform_query)(const void* mask, const void* params, float* row, int32_t head_dim, const Position<>& at);
+  void (*transform_key)(const void* mask, const void* params, float* row, int32_t head_dim, const Position<>& at);
+  void (*transform_value)(const void* mask, const void* params, float* row, int32_t head_dim, const Position<>& at);
   bool use_softmax;
   bool scale_only;  // logits of a tile without masked columns are the scaled scores: make_logits needn't be called
 };

@@ -4,6 +4,7 @@
 #include "backends/cpu/device/dot.h"
 #include "backends/cpu/device/vector.h"
 #include "backends/cpu/kernels/attention_simd/rows.h"
+#include "backends/cpu/kernels/attention_simd/stage.h"
 
 namespace fovea::cpu::FOVEA_CPU_ISA {
 
@@ -30,10 +31,42 @@ FOVEA_FN HeadCache head_cache(const KvView& kv, int32_t kv_head) {
           .v_head_bytes = kv.v.head_stride * v_bytes};
 }
 
+/// What the mask is asked about tiles, beyond its KvRange.
+struct TileQuestion {
+  TileClass (*class_of)(const void* mask, const Position<Interval>& tile);  // null: nothing
+  const void* mask;
+  Position<Interval> rows;  // of the set, between them; kv_pos is the tile's
+};
+
+FOVEA_FN Position<Interval> bounds_of_rows(const ItemRow* rows, int32_t num_rows) {
+  const auto as_intervals = [](const Position<>& at) {
+    return Position<Interval>{at.request, at.qo_idx, at.q_pos, at.kv_pos, at.qo_head, at.kv_head, at.qo_len, at.kv_len};
+  };
+  Position<Interval> all = as_intervals(rows[0].at);
+  for (int32_t r = 1; r < num_rows; ++r) {
+    const Position<>& at = rows[r].at;
+    all = {hull(all.request, at.request), hull(all.qo_idx, at.qo_idx),   hull(all.q_pos, at.q_pos),   all.kv_pos,
+           hull(all.qo_head, at.qo_head), hull(all.kv_head, at.kv_head), hull(all.qo_len, at.qo_len), hull(all.kv_len, at.kv_len)};
+  }
+  return all;
+}
+
+/// Nothing is asked where KvRange is the whole mask, nor of tiles whose positions are known only once their table is read.
+FOVEA_FN TileQuestion tile_question(const KernelParams& params, const VariantCode& variant, const KvView& kv, const ItemRow* rows,
+                                    int32_t num_rows) {
+  if (variant.class_of == nullptr || params.range.exact || kv.by_index) {
+    return {.class_of = nullptr, .mask = nullptr, .rows = {}};
+  }
+  return {.class_of = variant.class_of, .mask = params.mask, .rows = bounds_of_rows(rows, num_rows)};
+}
+
 /// What the tiles of a set share.
 struct SetColumns {
   const RowGroup& group;
-  const KvView& kv;
+  const KvView& source;  // the cache
+  const KvView& kv;      // what is computed on: the same, unless the variant transforms keys or values
+  TileQuestion question;
+  Transforms transforms;
   HeadCache cache;
   ItemTiles tiles;
   RowBounds bounds;
@@ -54,7 +87,7 @@ FOVEA_FN float head_scale(const ScaleView& scale, int32_t kv_head) {
 
 /// `columns` of the tile, all of them visible by range (by_index: to be looked at).
 FOVEA_FN void fill_live(const SetColumns& set, Span columns, TileColumns& tile) {
-  const KvView& kv = set.kv;
+  const KvView& kv = set.source;
   ColumnTable& table = tile.table;
   const bool has_table = kv.table != nullptr;
   const int32_t page_size = has_table ? kv.page_size : 1;
@@ -95,6 +128,18 @@ FOVEA_FN void fill_live(const SetColumns& set, Span columns, TileColumns& tile) 
   }
 }
 
+/// What the mask says of a tile whose visible columns are these.
+FOVEA_FN TileClass class_of_columns(const SetColumns& set, Span first, Span second) {
+  if (set.question.class_of == nullptr || (first.empty() && second.empty())) {
+    return TileClass::mixed;
+  }
+  const int32_t begin = first.empty() ? second.begin : first.begin;
+  const int32_t last = (second.empty() ? first.end : second.end) - 1;
+  Position<Interval> tile = set.question.rows;
+  tile.kv_pos = {set.group.kv_pos + begin * set.group.kv_pos_stride, set.group.kv_pos + last * set.group.kv_pos_stride};
+  return set.question.class_of(set.question.mask, tile);
+}
+
 /// Fills `tile` for kv tile number `index`. False: no row sees any of it.
 FOVEA_FN bool fill_tile(const SetColumns& set, int32_t index, TileColumns& tile) {
   const int32_t first = index * set.tile_kv;
@@ -104,6 +149,16 @@ FOVEA_FN bool fill_tile(const SetColumns& set, int32_t index, TileColumns& tile)
   table.live_begin = set.tile_kv;
   table.live_end = 0;
   table.full = set.tiles.full.contains(whole);
+  const Span seen_first = clipped(set.tiles.columns.first, whole.begin, whole.end);
+  const Span seen_second = clipped(set.tiles.columns.second, whole.begin, whole.end);
+  if (!table.full) {
+    const TileClass tile_class = class_of_columns(set, seen_first, seen_second);
+    if (tile_class == TileClass::empty) {
+      return false;
+    }
+    // Of a tile that ends before all of its columns, or past those of a row, not every column is there.
+    table.full = tile_class == TileClass::full && set.tiles.columns.contains(whole) && whole.end <= set.bounds.col_end_min;
+  }
   if (!table.full) {
     for (int32_t c = 0; c < set.tile_kv; ++c) {
       table.k_rows[c] = nullptr;
@@ -112,8 +167,8 @@ FOVEA_FN bool fill_tile(const SetColumns& set, int32_t index, TileColumns& tile)
       table.live[c] = 0;
     }
   }
-  fill_live(set, clipped(set.tiles.columns.first, whole.begin, whole.end), tile);
-  fill_live(set, clipped(set.tiles.columns.second, whole.begin, whole.end), tile);
+  fill_live(set, seen_first, tile);
+  fill_live(set, seen_second, tile);
   return table.live_end > table.live_begin;
 }
 
@@ -139,21 +194,56 @@ FOVEA_FN ColumnTable& copy_table(const SetColumns& set, int32_t head, TileColumn
     table.v_rows[c] = v.rows[c] != nullptr ? v.row(c) : set.zeros;
   }
   const int64_t kv_head = set.first_head + head;
-  if (set.kv.k.scale.per_token) {
+  if (set.source.k.scale.per_token) {
     for (int32_t c = 0; c < set.tile_kv; ++c) {
-      table.k_scale[c] = k.rows[c] != nullptr ? tile.k_scale[c][kv_head * set.kv.k.scale.head_stride] : 1.0f;
+      table.k_scale[c] = k.rows[c] != nullptr ? tile.k_scale[c][kv_head * set.source.k.scale.head_stride] : 1.0f;
     }
   }
-  if (set.kv.v.scale.per_token) {
+  if (set.source.v.scale.per_token) {
     for (int32_t c = 0; c < set.tile_kv; ++c) {
-      table.v_scale[c] = v.rows[c] != nullptr ? tile.v_scale[c][kv_head * set.kv.v.scale.head_stride] : 1.0f;
+      table.v_scale[c] = v.rows[c] != nullptr ? tile.v_scale[c][kv_head * set.source.v.scale.head_stride] : 1.0f;
     }
+  }
+  return table;
+}
+
+/// copy_table() with rows as the variant transforms them. One head at a time: there is one stage.
+FOVEA_FN ColumnTable& stage_table(const SetColumns& set, int32_t head, TileColumns& tile) {
+  ColumnTable& table = copy_table(set, head, tile);
+  const Transforms& t = set.transforms;
+  const CacheView& k = set.source.k;
+  const CacheView& v = set.source.v;
+  const int32_t kv_head = set.first_head + head;
+  if (t.variant->transform_key != nullptr) {
+    stage_rows({.dtype = k.dtype,
+                .scales = k.scale.per_token ? table.k_scale : nullptr,
+                .scale = head_scale(k.scale, kv_head),
+                .head_dim = t.head_dim_qk,
+                .kv_head = kv_head,
+                .num_columns = set.tile_kv,
+                .rows = table.k_rows,
+                .stage = t.k_stage},
+               table, [&](float* row, const Position<>& at) { t.variant->transform_key(t.mask, t.params, row, t.head_dim_qk, at); });
+  }
+  if (t.variant->transform_value != nullptr) {
+    stage_rows({.dtype = v.dtype,
+                .scales = v.scale.per_token ? table.v_scale : nullptr,
+                .scale = head_scale(v.scale, kv_head),
+                .head_dim = t.head_dim_vo,
+                .kv_head = kv_head,
+                .num_columns = set.tile_kv,
+                .rows = table.v_rows,
+                .stage = t.v_stage},
+               table, [&](float* row, const Position<>& at) { t.variant->transform_value(t.mask, t.params, row, t.head_dim_vo, at); });
   }
   return table;
 }
 
 /// The columns of kv head first_head + `head`.
 FOVEA_FN HeadColumns select_head(const SetColumns& set, int32_t head, TileColumns& tile) {
+  if (set.transforms.variant != nullptr) {
+    return {.table = &stage_table(set, head, tile), .k_offset = 0, .v_offset = 0};
+  }
   if (tile.table.full && !set.kv.k.scale.per_token && !set.kv.v.scale.per_token) {
     return {.table = &tile.table, .k_offset = head * set.cache.k_head_bytes, .v_offset = head * set.cache.v_head_bytes};
   }

@@ -253,7 +253,7 @@ void compute_by_turns(const ItemSet& set, TileColumns& tile, const TileColumns* 
 
 /// One tile for every item that has it.
 void compute_tile_of_set(const ItemSet& set, TileColumns& tile, const TileColumns* next) {
-  if (set.direct && set.num_items > 1 && set.columns.heads_adjacent) {
+  if (set.direct && set.num_items > 1 && set.columns.heads_adjacent && set.columns.transforms.variant == nullptr) {
     compute_by_turns(set, tile, next);
   } else {
     compute_head_by_head(set, tile, next);
@@ -309,7 +309,7 @@ void store_rows(const Item& item) {
 }
 
 /// Rows, queries and empty states of every item; what the rows see between them is the same for all heads.
-RowBounds start_items(const KernelParams& params, const WorkItem* items, int32_t num_items, Scratch& scratch) {
+RowBounds start_items(const KernelParams& params, const VariantCode& variant, const WorkItem* items, int32_t num_items, Scratch& scratch) {
   const int32_t num_rows = items[0].row_end - items[0].row_begin;
   const RowGroup& group = params.plan.groups[items[0].row_group];
   RowBounds bounds{};
@@ -320,6 +320,9 @@ RowBounds start_items(const KernelParams& params, const WorkItem* items, int32_t
   }
   const int32_t all_rows = num_items * num_rows;
   with_dtype(params.q.dtype, [&]<DType D>() { load_queries<D>(params, scratch.rows, all_rows, scratch.q); });
+  if (variant.transform_query != nullptr) {
+    transform_queries(params, variant, scratch.rows, all_rows, scratch.q);
+  }
   for (int32_t r = 0; r < all_rows; ++r) {
     scratch.row_max[r] = -math::infinity<float>();
     scratch.row_sum[r] = 0.0f;
@@ -333,24 +336,31 @@ RowBounds start_items(const KernelParams& params, const WorkItem* items, int32_t
 void attend(const KernelParams& params, const VariantCode& variant, const WorkItem* items, int32_t num_items, Scratch& scratch) {
   const KernelConfig& config = params.configs[items[0].config];
   const RowGroup& group = params.plan.groups[items[0].row_group];
-  const KvView& kv = params.kv[group.format];
-  const RowBounds bounds = start_items(params, items, num_items, scratch);
+  const KvView& source = params.kv[group.format];
+  const RowBounds bounds = start_items(params, variant, items, num_items, scratch);
+  const int32_t num_rows = items[0].row_end - items[0].row_begin;
+  const Transforms transforms = transforms_of(params, variant, scratch);
+  const KvView staged = transforms.variant != nullptr ? staged_view(source, variant) : KvView{};
+  const KvView& kv = transforms.variant != nullptr ? staged : source;
   Span all{items[0].col_begin, items[0].col_end};
   for (int32_t i = 1; i < num_items; ++i) {
     all = {min_(all.begin, items[i].col_begin), max_(all.end, items[i].col_end)};
   }
   const SetColumns columns{.group = group,
+                           .source = source,
                            .kv = kv,
-                           .cache = head_cache(kv, items[0].kv_head),
+                           .question = tile_question(params, variant, source, scratch.rows, num_items * num_rows),
+                           .transforms = transforms,
+                           .cache = head_cache(source, items[0].kv_head),
                            .tiles = item_tiles(params, all, group, bounds, config.tile_kv),
                            .bounds = bounds,
                            .range = params.range,
                            .first_head = items[0].kv_head,
                            .num_heads = items[num_items - 1].kv_head - items[0].kv_head + 1,
                            .tile_kv = config.tile_kv,
-                           .k_row_bytes = params.head_dim_qk * bytes_per_element(kv.k.dtype),
-                           .v_row_bytes = params.head_dim_vo * bytes_per_element(kv.v.dtype),
-                           .heads_adjacent = kv.k.head_stride == params.head_dim_qk && kv.v.head_stride == params.head_dim_vo,
+                           .k_row_bytes = params.head_dim_qk * bytes_per_element(source.k.dtype),
+                           .v_row_bytes = params.head_dim_vo * bytes_per_element(source.v.dtype),
+                           .heads_adjacent = source.k.head_stride == params.head_dim_qk && source.v.head_stride == params.head_dim_vo,
                            .zeros = scratch.zeros};
   const ItemSet set{.params = params,
                     .variant = variant,
@@ -358,7 +368,7 @@ void attend(const KernelParams& params, const VariantCode& variant, const WorkIt
                     .scratch = scratch,
                     .items = items,
                     .num_items = num_items,
-                    .num_rows = items[0].row_end - items[0].row_begin,
+                    .num_rows = num_rows,
                     .direct = config.tile_q <= kMaxDirectRows};
   compute_tiles(set);
   for (int32_t i = 0; i < num_items; ++i) {

@@ -34,6 +34,8 @@ struct Scratch {
   float* scores;         // [kMaxSetRows, tile_kv]
   float* k_panels;       // [tile_kv * head_dim_qk]
   float* v_panels;       // [tile_kv * padded head_dim_vo]
+  float* k_stage;        // [tile_kv, padded head_dim_qk] of variants that transform keys
+  float* v_stage;        // [tile_kv, padded head_dim_vo] of variants that transform values
   float* row_max;        // [kMaxSetRows]
   float* row_sum;        // [kMaxSetRows]
   ItemRow* rows;         // [kMaxSetRows]

@@ -79,6 +79,19 @@ FOVEA_FN void load_queries(const KernelParams& params, const ItemRow* rows, int3
   }
 }
 
+/// Queries as the variant has them: dequantised, then transformed.
+FOVEA_FN void transform_queries(const KernelParams& params, const VariantCode& variant, const ItemRow* rows, int32_t num_rows, float* q) {
+  const int32_t stride = padded(params.head_dim_qk);
+  const Vec scale = broadcast(params.q_scale);
+  for (int32_t r = 0; r < num_rows; ++r) {
+    float* row = q + static_cast<int64_t>(r) * stride;
+    for (int32_t d = 0; d < stride; d += kLanes) {
+      store(row + d, multiply(load(row + d), scale));
+    }
+    variant.transform_query(params.mask, params.variant_params, row, params.head_dim_qk, rows[r].at);
+  }
+}
+
 /// The tiles a set of items computes: those that some of its rows may see, inside the items' columns.
 struct ItemTiles {
   SpanPair columns;
