@@ -15,6 +15,9 @@ extern const IsaCode kIsaCode;
 namespace avx512 {
 extern const IsaCode kIsaCode;
 }
+namespace avx512_bf16 {
+extern const IsaCode kIsaCode;
+}
 
 namespace {
 
@@ -30,6 +33,11 @@ bool runs_avx2() {
          __builtin_cpu_supports("avx512dq") != 0 && __builtin_cpu_supports("avx512vl") != 0;
 }
 
+[[maybe_unused]] bool runs_avx512_bf16() {
+  unsigned a = 0, b = 0, c = 0, d = 0;
+  return runs_avx512() && __get_cpuid_count(7, 1, &a, &b, &c, &d) != 0 && (a & bit_AVX512BF16) != 0;
+}
+
 struct Entry {
   const IsaCode* code;
   bool (*runs)();
@@ -38,6 +46,9 @@ struct Entry {
 
 /// What is compiled in (FOVEA_CPU_ISAS), widest first.
 constexpr Entry kIsas[] = {
+#ifdef FOVEA_CPU_HAS_AVX512_BF16
+    {&avx512_bf16::kIsaCode, runs_avx512_bf16, "AVX-512 F, BW, DQ, VL and BF16"},
+#endif
 #ifdef FOVEA_CPU_HAS_AVX512
     {&avx512::kIsaCode, runs_avx512, "AVX-512 F, BW, DQ and VL"},
 #endif

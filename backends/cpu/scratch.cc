@@ -38,7 +38,9 @@ void lay_out(const Problem& problem, const Choice& choice, const VariantCode& va
     columns = std::max<std::int64_t>(columns, config.tile_kv);
   }
   const std::int64_t dim_qk = padded(problem.spec.head_dim_qk), dim_vo = padded(problem.spec.head_dim_vo);
-  layout.place(s.q, kMaxSetRows * dim_qk);
+  float* q = nullptr;
+  layout.place(q, kMaxSetRows * dim_qk);
+  s.q = q;
   layout.place(s.o, kMaxSetRows * dim_vo);
   layout.place(s.scores, kMaxSetRows * columns);
   layout.place(s.k_panels, columns * dim_qk);

@@ -23,7 +23,7 @@ inline void PrintTo(const Target& target, std::ostream* out) { *out << target.na
 /// Every instruction set of the cpu backend that runs here.
 inline std::vector<Target> cpu_targets() {
   std::vector<Target> targets;
-  for (const char* isa : {"avx2", "avx512"}) {
+  for (const char* isa : {"avx2", "avx512", "avx512_bf16"}) {
     const EngineOptions options{.backend = "cpu", .isa = isa};
     try {
       const Engine engine(options);

@@ -20,6 +20,9 @@ namespace fovea::cpu::FOVEA_CPU_ISA {
 namespace {
 
 bool machine_runs_this() {
+  if (kHasPairs && __builtin_cpu_supports("avx512bf16") == 0) {
+    return false;
+  }
   return kLanes == 16 ? __builtin_cpu_supports("avx512bw") != 0 && __builtin_cpu_supports("avx512vl") != 0
                       : __builtin_cpu_supports("avx2") != 0;
 }
@@ -90,143 +93,144 @@ TEST_P(DeviceTest, TailsReadNoMoreThanTheyHave) {
   }
 }
 
-TEST_P(DeviceTest, DotsOfAnySizeMatchDouble) {
-  for (const int head_dim : {1, 7, 8, 16, 24, 40, 64, 72, 128, 200}) {
-    for (const int rows : {1, 2, 3, 4, 5, 8, 13}) {
-      constexpr int kColumns = 12;
-      const int stride = ceil_div(head_dim, 32) * 32;
-      const Elements keys(GetParam(), kColumns * head_dim, 3);
-      const std::vector<const void*> k_rows = rows_of(keys, kColumns, head_dim);
-      std::vector<float> q(static_cast<std::size_t>(rows * stride)), scores(static_cast<std::size_t>(rows * kColumns));
-      for (int i = 0; i < rows * stride; ++i) {
-        q[static_cast<std::size_t>(i)] = i % stride < head_dim ? std::sin(static_cast<float>(i)) : 0.0f;
+/// Calls `f` with every arithmetic of a dtype.
+template <class F>
+void for_each_arithmetic(DType dtype, F&& f) {
+  with_arithmetic(dtype, false, f);
+  if (kHasPairs && dtype == DType::bf16) {
+    with_arithmetic(dtype, true, f);
+  }
+}
+
+/// q rows or weights: numbers, and the arithmetic's elements nearest to them. `numbers` are what the elements hold.
+template <class A>
+struct Own {
+  std::vector<typename A::Element> elements;
+  std::vector<double> numbers;
+
+  explicit Own(const std::vector<float>& from) : elements(from.size()), numbers(from.size()) {
+    constexpr DType kOwn = A::kPerWord == 2 ? DType::bf16 : DType::f32;
+    for (std::size_t i = 0; i < from.size(); ++i) {
+      from_float(kOwn, elements.data(), static_cast<int>(i), from[i]);
+      numbers[i] = to_double(kOwn, elements.data(), static_cast<int>(i));
+    }
+  }
+};
+
+/// q . k of any number of rows and dimensions by the function for few rows and by panels, against double.
+template <class A>
+void check_scores(DType dtype, int rows, int head_dim) {
+  constexpr int kColumns = 32;
+  const int stride = ceil_div(head_dim, 32) * 32;
+  const Elements keys(dtype, kColumns * head_dim, 3);
+  const std::vector<const void*> k_rows = rows_of(keys, kColumns, head_dim);
+  std::vector<float> numbers(static_cast<std::size_t>(rows * stride)), panels(static_cast<std::size_t>(kColumns * stride));
+  for (int i = 0; i < rows * stride; ++i) {
+    numbers[static_cast<std::size_t>(i)] = i % stride < head_dim ? std::sin(static_cast<float>(i)) : 0.0f;
+  }
+  const Own<A> q(numbers);
+  std::vector<float> few(static_cast<std::size_t>(rows * kColumns)), many = few;
+  dot_rows<A>({.q = q.elements.data(),
+               .q_stride = stride,
+               .rows = rows,
+               .k = {k_rows.data()},
+               .column_begin = 0,
+               .column_end = kColumns,
+               .head_dim = head_dim,
+               .scores = few.data(),
+               .score_stride = kColumns,
+               .ahead = nullptr});
+  pack_k<A>({k_rows.data()}, kColumns, head_dim, panels.data(), nullptr);
+  panel_product<typename A::Packed>({.a = q.elements.data(),
+                                     .a_stride = stride,
+                                     .panel = panels.data(),
+                                     .depth = ceil_div(head_dim, A::kPerWord),
+                                     .c = many.data(),
+                                     .c_stride = kColumns,
+                                     .adds = false},
+                                    rows, kColumns / kPanel);
+  for (int r = 0; r < rows; ++r) {
+    for (int c = 0; c < kColumns; ++c) {
+      double expected = 0, magnitude = 0;
+      for (int d = 0; d < head_dim; ++d) {
+        const double product = q.numbers[static_cast<std::size_t>(r * stride + d)] * keys.value(c * head_dim + d);
+        expected += product;
+        magnitude += std::fabs(product);
       }
-      const DotArgs args{.q = q.data(),
-                         .q_stride = stride,
-                         .rows = rows,
-                         .k = {k_rows.data()},
-                         .columns = kColumns,
-                         .head_dim = head_dim,
-                         .scores = scores.data(),
-                         .score_stride = kColumns,
-                         .ahead = {}};
-      with_dtype(GetParam(), [&]<DType D>() { dot_rows<D>(args); });
-      for (int r = 0; r < rows; ++r) {
-        for (int c = 0; c < kColumns; ++c) {
-          double expected = 0, magnitude = 0;
-          for (int d = 0; d < head_dim; ++d) {
-            const double product = double{q[static_cast<std::size_t>(r * stride + d)]} * keys.value(c * head_dim + d);
-            expected += product;
-            magnitude += std::fabs(product);
-          }
-          ASSERT_NEAR(scores[static_cast<std::size_t>(r * kColumns + c)], expected, 1e-6 * magnitude + 1e-30) << head_dim << " " << rows;
-        }
-      }
+      const std::size_t i = static_cast<std::size_t>(r * kColumns + c);
+      ASSERT_NEAR(few[i], expected, 1e-6 * magnitude + 1e-30) << head_dim << " " << rows;
+      ASSERT_NEAR(many[i], expected, 2e-6 * magnitude + 1e-30) << head_dim << " " << rows;
     }
   }
 }
 
-/// o after o += weights . V by the function for few rows and by panels.
-struct Sums {
-  std::vector<float> few, panels;
-  std::vector<double> expected, magnitude;
-};
+TEST_P(DeviceTest, ScoresOfAnySizeMatchDouble) {
+  for (const int head_dim : {1, 5, 7, 8, 16, 24, 40, 64, 72, 128, 200}) {
+    for (const int rows : {1, 2, 3, 4, 5, 8, 13}) {
+      for_each_arithmetic(GetParam(), [&]<class A>() { check_scores<A>(GetParam(), rows, head_dim); });
+    }
+  }
+}
 
-Sums weighted_sums(DType dtype, int rows, int head_dim) {
+/// o += weights . V, the same two ways.
+template <class A>
+void check_sums(DType dtype, int rows, int head_dim) {
   constexpr int kColumns = 32;
   const int stride = ceil_div(head_dim, 32) * 32;
   const Elements values(dtype, kColumns * head_dim, 4);
   const std::vector<const void*> v_rows = rows_of(values, kColumns, head_dim);
-  std::vector<float> weights(static_cast<std::size_t>(rows * kColumns));
-  for (std::size_t i = 0; i < weights.size(); ++i) {
-    weights[i] = 0.5f + 0.5f * std::sin(static_cast<float>(i));
+  std::vector<float> numbers(static_cast<std::size_t>(rows * kColumns));
+  for (std::size_t i = 0; i < numbers.size(); ++i) {
+    numbers[i] = 0.5f + 0.5f * std::sin(static_cast<float>(i));
   }
-  Sums sums{.few = std::vector<float>(static_cast<std::size_t>(rows * stride), 0.25f), .panels = {}, .expected = {}, .magnitude = {}};
-  sums.panels = sums.few;
-  std::vector<float> panels(static_cast<std::size_t>(kColumns * stride));
-  const AccumulateArgs args{.weights = weights.data(),
-                            .weight_stride = kColumns,
-                            .rows = rows,
-                            .v = {v_rows.data()},
-                            .column_begin = 0,
-                            .column_end = kColumns,
-                            .head_dim = head_dim,
-                            .o = sums.few.data(),
-                            .o_stride = stride,
-                            .ahead = {}};
-  with_dtype(dtype, [&]<DType D>() {
-    accumulate_rows<D>(args);
-    pack_v<D>({v_rows.data()}, kColumns, head_dim, panels.data(), {});
-  });
-  panel_product({.a = weights.data(),
-                 .a_stride = kColumns,
-                 .panel = panels.data(),
-                 .depth = kColumns,
-                 .c = sums.panels.data(),
-                 .c_stride = stride,
-                 .adds = true},
-                rows, ceil_div(head_dim, kPanel));
+  const Own<A> weights(numbers);
   for (int r = 0; r < rows; ++r) {
+    narrow_weights<A>(numbers.data() + r * kColumns, kColumns);
+    ASSERT_EQ(std::memcmp(numbers.data() + r * kColumns, weights.elements.data() + r * kColumns, kColumns * sizeof(typename A::Element)),
+              0);
+  }
+  std::vector<float> few(static_cast<std::size_t>(rows * stride), 0.25f), panels(static_cast<std::size_t>(kColumns * stride));
+  std::vector<float> many = few;
+  accumulate_rows<A>({.weights = weights.elements.data(),
+                      .weight_stride = kColumns,
+                      .rows = rows,
+                      .v = {v_rows.data()},
+                      .column_begin = 0,
+                      .column_end = kColumns,
+                      .head_dim = head_dim,
+                      .o = few.data(),
+                      .o_stride = stride,
+                      .ahead = nullptr});
+  pack_v<A>({v_rows.data()}, kColumns, head_dim, panels.data(), nullptr);
+  panel_product<typename A::Packed>({.a = weights.elements.data(),
+                                     .a_stride = kColumns,
+                                     .panel = panels.data(),
+                                     .depth = kColumns / A::kPerWord,
+                                     .c = many.data(),
+                                     .c_stride = stride,
+                                     .adds = true},
+                                    rows, ceil_div(head_dim, kPanel));
+  for (int r = 0; r < rows; ++r) {
+    put_in_order<A>(few.data() + r * stride, stride);
+    put_in_order<A>(many.data() + r * stride, stride);
     for (int d = 0; d < head_dim; ++d) {
       double expected = 0.25, magnitude = 0.25;
       for (int c = 0; c < kColumns; ++c) {
-        const double product = double{weights[static_cast<std::size_t>(r * kColumns + c)]} * values.value(c * head_dim + d);
+        const double product = weights.numbers[static_cast<std::size_t>(r * kColumns + c)] * values.value(c * head_dim + d);
         expected += product;
         magnitude += std::fabs(product);
       }
-      sums.expected.push_back(expected);
-      sums.magnitude.push_back(magnitude);
+      const std::size_t at = static_cast<std::size_t>(r * stride + d);
+      ASSERT_NEAR(few[at], expected, 2e-6 * magnitude) << head_dim << " " << rows;
+      ASSERT_EQ(many[at], few[at]) << "both are one chain of multiply-adds in column order";
     }
   }
-  return sums;
 }
 
 TEST_P(DeviceTest, WeightedSumsOfAnySizeMatchDouble) {
   for (const int head_dim : {1, 9, 16, 40, 64, 72, 128, 136}) {
     for (const int rows : {1, 2, 3, 4, 7, 12, 13, 25}) {
-      const Sums sums = weighted_sums(GetParam(), rows, head_dim);
-      const int stride = ceil_div(head_dim, 32) * 32;
-      for (int r = 0; r < rows; ++r) {
-        for (int d = 0; d < head_dim; ++d) {
-          const std::size_t i = static_cast<std::size_t>(r * head_dim + d), at = static_cast<std::size_t>(r * stride + d);
-          ASSERT_NEAR(sums.few[at], sums.expected[i], 2e-6 * sums.magnitude[i]) << head_dim << " " << rows;
-          ASSERT_EQ(sums.panels[at], sums.few[at]) << "both are one chain of multiply-adds in column order";
-        }
-      }
-    }
-  }
-}
-
-TEST_P(DeviceTest, PanelScoresMatchDots) {
-  for (const int head_dim : {5, 16, 40, 128}) {
-    constexpr int kColumns = 32, kRows = 13;
-    const int stride = ceil_div(head_dim, 32) * 32;
-    const Elements keys(GetParam(), kColumns * head_dim, 5);
-    const std::vector<const void*> k_rows = rows_of(keys, kColumns, head_dim);
-    std::vector<float> q(static_cast<std::size_t>(kRows * stride)), panels(static_cast<std::size_t>(kColumns * stride)),
-        scores(static_cast<std::size_t>(kRows * kColumns));
-    for (std::size_t i = 0; i < q.size(); ++i) {
-      q[i] = std::cos(static_cast<float>(i));
-    }
-    with_dtype(GetParam(), [&]<DType D>() { pack_k<D>({k_rows.data()}, kColumns, head_dim, panels.data(), {}); });
-    panel_product({.a = q.data(),
-                   .a_stride = stride,
-                   .panel = panels.data(),
-                   .depth = head_dim,
-                   .c = scores.data(),
-                   .c_stride = kColumns,
-                   .adds = false},
-                  kRows, kColumns / kPanel);
-    for (int r = 0; r < kRows; ++r) {
-      for (int c = 0; c < kColumns; ++c) {
-        double expected = 0, magnitude = 0;
-        for (int d = 0; d < head_dim; ++d) {
-          const double product = double{q[static_cast<std::size_t>(r * stride + d)]} * keys.value(c * head_dim + d);
-          expected += product;
-          magnitude += std::fabs(product);
-        }
-        ASSERT_NEAR(scores[static_cast<std::size_t>(r * kColumns + c)], expected, 2e-6 * magnitude) << head_dim;
-      }
+      for_each_arithmetic(GetParam(), [&]<class A>() { check_sums<A>(GetParam(), rows, head_dim); });
     }
   }
 }

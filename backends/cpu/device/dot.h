@@ -1,7 +1,7 @@
-// Scores of few rows: direct dot products of q rows with K rows, converted as they are loaded. K is read once per four rows.
+// Scores of few rows: direct dot products of q rows with K rows. K is read once per four rows.
 #pragma once
 
-#include "backends/cpu/device/vector.h"
+#include "backends/cpu/device/arithmetic.h"
 
 namespace fovea::cpu::FOVEA_CPU_ISA {
 
@@ -13,43 +13,64 @@ struct HeadRows {
   FOVEA_FN const char* row(int c) const { return static_cast<const char*>(rows[c]) + offset; }
 };
 
-/// Memory to ask for while rows are computed on: as many chunks of a row's bytes as there are rows, in the order in which memory has them.
-/// Chunk i of a computation is chunk `first` + i of the rows, of which each has `per_row` side by side: the heads of a token.
+/// Memory to ask for while rows are computed on, chunk after chunk in the order in which memory has them: `per_row` chunks of a row side by
+/// side (the heads of a token), row after row, first those of `rows`, then those of `then`. A chunk is a row's bytes of one head.
 ///
 /// Lines are asked for one or two at a time between the arithmetic: a burst fills the core's miss buffers, and everything waits for them
 /// (notes.md of attention_simd has the figures).
 struct AskAhead {
-  const void* const* rows = nullptr;  // null: nothing to ask for
-  int64_t offset = 0;                 // bytes from there to the first chunk
-  int32_t first = 0, per_row = 1;
-  int32_t chunk_bytes = 0;
-  uint32_t inverse = 1u << 16;  // 2^16 / per_row, rounded up: exact for the few hundred chunks of a tile
+  const void* const* rows;
+  const void* const* then;  // null: nothing more to ask for
+  int32_t num_rows;         // left in `rows`
+  int32_t per_row, chunk_bytes;
+  int64_t offset;  // bytes from a row to its first chunk
+  int32_t chunks_left = 0;
+  uint64_t address = 0;
 
-  /// A number, not a pointer: rows of columns that nobody sees are null, and asking for what is beside them does no harm.
-  FOVEA_FN uint64_t chunk(int i) const {
-    const int32_t place = first + i;
-    const int32_t row = static_cast<int32_t>(static_cast<uint32_t>(place) * inverse >> 16);
-    return reinterpret_cast<uint64_t>(rows[row]) + static_cast<uint64_t>(offset) +
-           static_cast<uint64_t>(place - row * per_row) * static_cast<uint64_t>(chunk_bytes);
+  /// Where the next chunk is: a number, not a pointer. Rows of columns that nobody sees are null, and asking for what is beside them does
+  /// no harm.
+  FOVEA_FN uint64_t next() {
+    if (chunks_left == 0) {
+      start_row();
+    }
+    --chunks_left;
+    const uint64_t chunk = address;
+    address += static_cast<uint64_t>(chunk_bytes);
+    return chunk;
   }
+
+ private:
+  FOVEA_FN void start_row() {
+    if (num_rows == 0 && then != nullptr) {
+      rows = then;
+      then = nullptr;
+      num_rows = kAllRows;
+    }
+    if (num_rows > 0) {
+      address = reinterpret_cast<uint64_t>(*rows++) + static_cast<uint64_t>(offset);
+      --num_rows;
+    }
+    chunks_left = per_row;
+  }
+  static constexpr int32_t kAllRows = 1 << 30;
 };
 
 FOVEA_FN void ask_for(uint64_t address) { _mm_prefetch(reinterpret_cast<const char*>(address), _MM_HINT_T0); }
 
-/// scores[r * score_stride + c] = q row r . K row c.  Rows of q are zero-padded to whole vectors.
+/// scores[r * score_stride + c] = q row r . K row c, for columns [column_begin, column_end).
 struct DotArgs {
-  const float* q;  // [rows, q_stride]
+  const void* q;  // [rows, q_stride] of the arithmetic's elements; rows zero-padded to whole vectors
   int32_t q_stride, rows;
   HeadRows k;
-  int32_t columns;  // a multiple of 4
+  int32_t column_begin, column_end;  // a multiple of 4 apart
   int32_t head_dim;
   float* scores;  // [rows, score_stride]
   int32_t score_stride;
-  AskAhead ahead;
+  AskAhead* ahead;  // null: nothing; one chunk is asked for per column
 };
 
 /// R rows by C columns from row `r`, column `c` on.
-template <DType D, int R, int C>
+template <class A, int R, int C>
 FOVEA_FN void dot_cell(const DotArgs& args, int r, int c) {
   Vec sums[R][C];
   for (int i = 0; i < R; ++i) {
@@ -57,40 +78,41 @@ FOVEA_FN void dot_cell(const DotArgs& args, int r, int c) {
       sums[i][j] = zero();
     }
   }
-  const float* q = args.q + static_cast<int64_t>(r) * args.q_stride;
+  const auto* q = static_cast<const typename A::Element*>(args.q) + static_cast<int64_t>(r) * args.q_stride;
   const char* k[C];
   for (int j = 0; j < C; ++j) {
     k[j] = args.k.row(c + j);
   }
-  const bool asks = r == 0 && args.ahead.rows != nullptr;
+  const bool asks = r == 0 && args.ahead != nullptr;
   uint64_t next[C];
   for (int j = 0; j < C; ++j) {
-    next[j] = asks ? args.ahead.chunk(c + j) : 0;
+    next[j] = asks ? args.ahead->next() : 0;
   }
-  const int whole = args.head_dim / kLanes * kLanes;
-  constexpr int kStepsPerLine = max_(1, 64 / (kLanes * kBytes<D>));
-  for (int d = 0, step = 0; d < whole; d += kLanes, ++step) {
+  constexpr int kElementBytes = kBytes<A::kDType>;
+  constexpr int kStepsPerLine = max_(1, 64 / (A::kStep * kElementBytes));
+  const int whole = args.head_dim / A::kStep * A::kStep;
+  for (int d = 0, step = 0; d < whole; d += A::kStep, ++step) {
     for (int j = 0; j < C; ++j) {
       if (asks && j * kStepsPerLine / C == step % kStepsPerLine) {
-        ask_for(next[j] + static_cast<uint64_t>(d * kBytes<D>));
+        ask_for(next[j] + static_cast<uint64_t>(d * kElementBytes));
       }
     }
     Vec keys[C];
     for (int j = 0; j < C; ++j) {
-      keys[j] = load_as<D>(k[j] + d * kBytes<D>);
+      keys[j] = A::load(k[j] + d * kElementBytes);
     }
     for (int i = 0; i < R; ++i) {
-      const Vec query = load(q + i * args.q_stride + d);
+      const Vec query = A::load_own(q + i * args.q_stride + d);
       for (int j = 0; j < C; ++j) {
-        sums[i][j] = multiply_add(query, keys[j], sums[i][j]);
+        sums[i][j] = A::multiply_add(query, keys[j], sums[i][j]);
       }
     }
   }
   if (whole < args.head_dim) {
     for (int j = 0; j < C; ++j) {
-      const Vec key = load_first_as<D>(k[j] + whole * kBytes<D>, args.head_dim - whole);
+      const Vec key = A::load_first(k[j] + whole * kElementBytes, args.head_dim - whole);
       for (int i = 0; i < R; ++i) {
-        sums[i][j] = multiply_add(load(q + i * args.q_stride + whole), key, sums[i][j]);
+        sums[i][j] = A::multiply_add(A::load_own(q + i * args.q_stride + whole), key, sums[i][j]);
       }
     }
   }
@@ -102,29 +124,35 @@ FOVEA_FN void dot_cell(const DotArgs& args, int r, int c) {
   }
 }
 
-template <DType D, int C>
+template <class A, int C>
 FOVEA_FN void dot_columns(const DotArgs& args, int c) {
   // Four rows by four columns fill the accumulators of both instruction sets' latency; AVX2 spills a little there, and two rows fit.
   constexpr int kRows = kLanes == 16 ? 4 : 2;
   int r = 0;
   for (; r + kRows <= args.rows; r += kRows) {
-    dot_cell<D, kRows, C>(args, r, c);
+    dot_cell<A, kRows, C>(args, r, c);
   }
   if constexpr (kRows == 4) {
     if (r + 2 <= args.rows) {
-      dot_cell<D, 2, C>(args, r, c);
+      dot_cell<A, 2, C>(args, r, c);
       r += 2;
     }
   }
   if (r < args.rows) {
-    dot_cell<D, 1, C>(args, r, c);
+    dot_cell<A, 1, C>(args, r, c);
   }
 }
 
-template <DType D>
+template <class A>
 void dot_rows(const DotArgs& args) {
-  for (int c = 0; c < args.columns; c += 4) {
-    dot_columns<D, 4>(args, c);
+  int c = args.column_begin;
+  if (args.rows == 1) {
+    for (; c + 8 <= args.column_end; c += 8) {
+      dot_cell<A, 1, 8>(args, 0, c);
+    }
+  }
+  for (; c < args.column_end; c += 4) {
+    dot_columns<A, 4>(args, c);
   }
 }
 

@@ -1,13 +1,11 @@
-// Products of many rows: a tile of K or V is converted once into float panels, and rows are multiplied with panels by an outer-product
-// microkernel. A panel is kPanel columns wide: element (k, column j) of panel p is at (p * depth + k) * kPanel + j.
+// Products of many rows: a tile of K or V is packed once into panels of words, and rows are multiplied with panels by an outer-product
+// microkernel. A panel is kPanel columns wide: word (k, column j) of panel p is at (p * depth + k) * kPanel + j.
 #pragma once
 
+#include "backends/cpu/device/arithmetic.h"
 #include "backends/cpu/device/dot.h"
-#include "backends/cpu/device/vector.h"
 
 namespace fovea::cpu::FOVEA_CPU_ISA {
-
-inline constexpr int kPanel = 2 * kLanes;
 
 /// rows[i] lane j becomes columns[j] lane i.
 FOVEA_FN void transpose(const Vec (&rows)[kLanes], Vec (&columns)[kLanes]) {
@@ -40,64 +38,78 @@ FOVEA_FN void transpose(const Vec (&rows)[kLanes], Vec (&columns)[kLanes]) {
   }
 }
 
-/// Panels of K transposed: depth head_dim, columns the K rows. `columns` is a multiple of kPanel.
-template <DType D>
-void pack_k(const HeadRows& k, int columns, int head_dim, float* panels, const AskAhead& ahead) {
+/// Panels of K transposed: depth head_dim in words, columns the K rows. `columns` is a multiple of kPanel.
+template <class A>
+void pack_k(const HeadRows& k, int columns, int head_dim, float* panels, AskAhead* ahead) {
+  constexpr int kElementBytes = kBytes<A::kDType>;
+  const int depth = ceil_div(head_dim, A::kPerWord);
   for (int c = 0; c < columns; c += kLanes) {
-    float* panel = panels + static_cast<int64_t>(c / kPanel) * head_dim * kPanel + c % kPanel;
-    for (int d = 0; d < head_dim; d += kLanes) {
-      const int depth = min_(kLanes, head_dim - d);
+    uint64_t next[kLanes] = {};
+    float* panel = panels + static_cast<int64_t>(c / kPanel) * depth * kPanel + c % kPanel;
+    for (int d = 0; d < head_dim; d += A::kStep) {
+      const int left = min_(A::kStep, head_dim - d);
       Vec rows[kLanes], turned[kLanes];
-      const bool asks = ahead.rows != nullptr && d * kBytes<D> % 64 == 0;
+      const bool asks = ahead != nullptr && d == 0;
       for (int i = 0; i < kLanes; ++i) {
         if (asks) {
-          ask_for(ahead.chunk(c + i) + static_cast<uint64_t>(d * kBytes<D>));
+          next[i] = ahead->next();
         }
-        const char* p = k.row(c + i) + d * kBytes<D>;
-        rows[i] = depth == kLanes ? load_as<D>(p) : load_first_as<D>(p, depth);
+        if (ahead != nullptr && d * kElementBytes % 64 == 0) {
+          ask_for(next[i] + static_cast<uint64_t>(d * kElementBytes));
+        }
+        const char* p = k.row(c + i) + d * kElementBytes;
+        rows[i] = left == A::kStep ? A::load(p) : A::load_first(p, left);
       }
       transpose(rows, turned);
-      for (int i = 0; i < depth; ++i) {
-        store(panel + static_cast<int64_t>(d + i) * kPanel, turned[i]);
+      const int words = ceil_div(left, A::kPerWord);
+      for (int i = 0; i < words; ++i) {
+        store(panel + static_cast<int64_t>(d / A::kPerWord + i) * kPanel, turned[i]);
       }
     }
   }
 }
 
-/// Panels of V: depth the V rows, columns head_dim, padded with zeros.
-template <DType D>
-void pack_v(const HeadRows& v, int columns, int head_dim, float* panels, const AskAhead& ahead) {
-  for (int c = 0; c < columns; ++c) {
-    const char* row = v.row(c);
-    float* out = panels + static_cast<int64_t>(c) * kPanel;
-    for (int d = 0; d < head_dim; d += kPanel, out += static_cast<int64_t>(columns) * kPanel) {
-      if (ahead.rows != nullptr) {
-        for (int offset = 0; offset < kPanel * kBytes<D>; offset += 64) {
-          ask_for(ahead.chunk(c) + static_cast<uint64_t>(d * kBytes<D> + offset));
+/// Panels of V: depth the V rows in words, columns head_dim, padded with zeros and in the arithmetic's order.
+template <class A>
+void pack_v(const HeadRows& v, int columns, int head_dim, float* panels, AskAhead* ahead) {
+  constexpr int kPanelBytes = kPanel * kBytes<A::kDType>;
+  const int64_t panel_words = static_cast<int64_t>(columns / A::kPerWord) * kPanel;
+  for (int c = 0; c < columns; c += A::kPerWord) {
+    float* out = panels + static_cast<int64_t>(c / A::kPerWord) * kPanel;
+    const char* rows[A::kPerWord];
+    uint64_t next[A::kPerWord] = {};
+    for (int j = 0; j < A::kPerWord; ++j) {
+      rows[j] = v.row(c + j);
+      next[j] = ahead != nullptr ? ahead->next() : 0;
+    }
+    for (int d = 0; d < head_dim; d += kPanel, out += panel_words) {
+      for (int j = 0; ahead != nullptr && j < A::kPerWord; ++j) {
+        for (int line = 0; line < kPanelBytes; line += 64) {
+          ask_for(next[j] + static_cast<uint64_t>(d / kPanel * kPanelBytes + line));
         }
       }
-      for (int half = 0; half < kPanel; half += kLanes) {
-        const int left = head_dim - d - half;
-        const char* p = row + (d + half) * kBytes<D>;
-        store(out + half, left >= kLanes ? load_as<D>(p) : (left > 0 ? load_first_as<D>(p, left) : zero()));
+      const VecPair values = d + kPanel <= head_dim ? A::load_panel(rows) : A::load_first_of_panel(rows, head_dim - d);
+      store(out, values.first);
+      store(out + kLanes, values.second);
+      for (int j = 0; j < A::kPerWord; ++j) {
+        rows[j] += kPanelBytes;
       }
     }
   }
 }
 
-/// c[row, panel columns] (+)= a[row, 0 .. depth) . panel.
+/// c[row, panel columns] (+)= a[row, 0 .. depth words) . panel.
 struct PanelArgs {
-  const float* a;
+  const void* a;  // of the arithmetic's elements
   int64_t a_stride;
   const float* panel;
-  int32_t depth;
+  int32_t depth;  // words
   float* c;
   int64_t c_stride;
   bool adds;
 };
 
-/// One chain of fused multiply-adds per element, in order of depth: a row's bits never depend on how rows are grouped.
-template <int R>
+template <class A, int R>
 FOVEA_FN void panel_cell(const PanelArgs& args) {
   Vec low[R], high[R];
   for (int i = 0; i < R; ++i) {
@@ -105,14 +117,14 @@ FOVEA_FN void panel_cell(const PanelArgs& args) {
     high[i] = args.adds ? load(args.c + i * args.c_stride + kLanes) : zero();
   }
   const float* panel = args.panel;
-  const float* a = args.a;
-  for (int k = 0; k < args.depth; ++k, panel += kPanel, ++a) {
+  const auto* a = static_cast<const typename A::Element*>(args.a);
+  for (int k = 0; k < args.depth; ++k, panel += kPanel, a += A::kPerWord) {
     const Vec left = load(panel);
     const Vec right = load(panel + kLanes);
     for (int i = 0; i < R; ++i) {
-      const Vec x = broadcast(a[i * args.a_stride]);
-      low[i] = multiply_add(x, left, low[i]);
-      high[i] = multiply_add(x, right, high[i]);
+      const Vec x = A::broadcast_word(a + i * args.a_stride);
+      low[i] = A::multiply_add(x, left, low[i]);
+      high[i] = A::multiply_add(x, right, high[i]);
     }
   }
   for (int i = 0; i < R; ++i) {
@@ -123,32 +135,33 @@ FOVEA_FN void panel_cell(const PanelArgs& args) {
 
 inline constexpr int kMaxPanelRows = kLanes == 16 ? 12 : 6;
 
-template <int R>
+template <class A, int R>
 FOVEA_FN void panel_rows(const PanelArgs& args, int rows) {
   if constexpr (R > 1) {
     if (rows < R) {
-      panel_rows<R - 1>(args, rows);
+      panel_rows<A, R - 1>(args, rows);
       return;
     }
   }
-  panel_cell<R>(args);
+  panel_cell<A, R>(args);
 }
 
 /// All rows against `num_panels` panels. Panels outside, rows inside: a panel stays in the first-level cache.
-inline void panel_product(const PanelArgs& args, int rows, int num_panels) {
+template <class A>
+void panel_product(const PanelArgs& args, int rows, int num_panels) {
   const int num_cells = ceil_div(rows, kMaxPanelRows);
   for (int p = 0; p < num_panels; ++p) {
     int begin = 0;
     for (int cell = 0; cell < num_cells; ++cell) {
       const int count = ceil_div(rows - begin, num_cells - cell);  // even cells: a cell of one row would wait on latency
-      panel_rows<kMaxPanelRows>({.a = args.a + begin * args.a_stride,
-                                 .a_stride = args.a_stride,
-                                 .panel = args.panel + static_cast<int64_t>(p) * args.depth * kPanel,
-                                 .depth = args.depth,
-                                 .c = args.c + begin * args.c_stride + p * kPanel,
-                                 .c_stride = args.c_stride,
-                                 .adds = args.adds},
-                                count);
+      panel_rows<A, kMaxPanelRows>({.a = static_cast<const typename A::Element*>(args.a) + begin * args.a_stride,
+                                    .a_stride = args.a_stride,
+                                    .panel = args.panel + static_cast<int64_t>(p) * args.depth * kPanel,
+                                    .depth = args.depth,
+                                    .c = args.c + begin * args.c_stride + p * kPanel,
+                                    .c_stride = args.c_stride,
+                                    .adds = args.adds},
+                                   count);
       begin += count;
     }
   }

@@ -12,6 +12,13 @@
 #include "backends/cpu/kernels/attention_simd/rows.h"
 #include "backends/cpu/kernels/merge/merge.h"
 
+// Hooks are compiled for the vectors they need; instruction sets with the same vectors share them.
+namespace fovea::cpu::FOVEA_CPU_VARIANTS {
+#define FOVEA_CPU_VARIANT(name, identifier) extern const VariantCode kVariant_##identifier;
+#include "generated/cpu_variants.inc"
+#undef FOVEA_CPU_VARIANT
+}  // namespace fovea::cpu::FOVEA_CPU_VARIANTS
+
 namespace fovea::cpu::FOVEA_CPU_ISA {
 namespace {
 
@@ -24,6 +31,7 @@ struct ItemSet {
   const WorkItem* items;
   int32_t num_items, num_rows;  // rows of each
   bool direct;                  // few rows: no panels
+  bool k_pairs, v_pairs;        // AsPairs for q . k, for weights . v
 };
 
 /// One of them: its part of the scratch.
@@ -33,14 +41,14 @@ struct Item {
   const SetColumns& columns;
   const Scratch& scratch;
   const WorkItem& work;
-  float* q;        // [num_rows, padded head_dim_qk]
+  const void* q;   // [num_rows, padded head_dim_qk] of k's arithmetic
   float* o;        // [num_rows, padded head_dim_vo]
   float* row_max;  // [num_rows]
   float* row_sum;  // [num_rows]
   ItemRow* rows;   // [num_rows]
   float* scores;   // [num_rows, tile_kv]
   int32_t num_rows;
-  bool direct;
+  bool direct, k_pairs, v_pairs;
 };
 
 Item item_of(const ItemSet& set, int32_t i) {
@@ -50,94 +58,84 @@ Item item_of(const ItemSet& set, int32_t i) {
           .columns = set.columns,
           .scratch = set.scratch,
           .work = set.items[i],
-          .q = set.scratch.q + first * padded(set.params.head_dim_qk),
+          .q = query_row(set.scratch, first, padded(set.params.head_dim_qk), set.k_pairs),
           .o = set.scratch.o + first * padded(set.params.head_dim_vo),
           .row_max = set.scratch.row_max + first,
           .row_sum = set.scratch.row_sum + first,
           .rows = set.scratch.rows + first,
           .scores = set.scratch.scores + first * set.columns.tile_kv,
           .num_rows = set.num_rows,
-          .direct = set.direct};
+          .direct = set.direct,
+          .k_pairs = set.k_pairs,
+          .v_pairs = set.v_pairs};
 }
 
-DotArgs dot_args(const Item& item, const HeadColumns& head, AskAhead ahead) {
+DotArgs dot_args(const Item& item, const HeadColumns& head, AskAhead* ahead) {
   return {.q = item.q,
           .q_stride = padded(item.params.head_dim_qk),
           .rows = item.num_rows,
           .k = {head.table->k_rows, head.k_offset},
-          .columns = item.columns.tile_kv,
+          .column_begin = 0,
+          .column_end = item.columns.tile_kv,
           .head_dim = item.params.head_dim_qk,
           .scores = item.scores,
           .score_stride = item.columns.tile_kv,
           .ahead = ahead};
 }
 
-AccumulateArgs accumulate_args(const Item& item, const HeadColumns& head, AskAhead ahead) {
+/// Weights are where the scores were, as wide as v's arithmetic has them.
+AccumulateArgs accumulate_args(const Item& item, const HeadColumns& head, AskAhead* ahead) {
+  const int32_t per_word = item.v_pairs ? 2 : 1;
   return {.weights = item.scores,
-          .weight_stride = item.columns.tile_kv,
+          .weight_stride = item.columns.tile_kv * per_word,
           .rows = item.num_rows,
           .v = {head.table->v_rows, head.v_offset},
-          .column_begin = head.table->live_begin,
-          .column_end = head.table->live_end,
+          .column_begin = head.table->live_begin / per_word * per_word,
+          .column_end = ceil_div(head.table->live_end, per_word) * per_word,
           .head_dim = item.params.head_dim_vo,
           .o = item.o,
           .o_stride = padded(item.params.head_dim_vo),
           .ahead = ahead};
 }
 
-/// The part of a tile's work that columns [begin, end) are.
-DotArgs part_of(DotArgs args, int32_t begin, int32_t end, AskAhead ahead) {
-  args.k.rows += begin;
-  args.scores += begin;
-  args.columns = end - begin;
-  args.ahead = ahead;
-  return args;
-}
-
-AccumulateArgs part_of(AccumulateArgs args, int32_t begin, int32_t end, AskAhead ahead) {
-  args.v.rows += begin;
-  args.weights += begin;
-  args.column_begin = max_(args.column_begin - begin, 0);
-  args.column_end = min_(args.column_end, end) - begin;
-  args.ahead = ahead;
-  return args;
-}
-
-void compute_scores(const Item& item, const HeadColumns& head, AskAhead ahead) {
+void compute_scores(const Item& item, const HeadColumns& head, AskAhead* ahead) {
   const DotArgs args = dot_args(item, head, ahead);
-  const DType dtype = item.columns.kv.k.dtype;
-  if (item.direct) {
-    with_dtype(dtype, [&]<DType D>() { dot_rows<D>(args); });
-    return;
-  }
-  with_dtype(dtype, [&]<DType D>() { pack_k<D>(args.k, args.columns, args.head_dim, item.scratch.k_panels, ahead); });
-  panel_product({.a = args.q,
-                 .a_stride = args.q_stride,
-                 .panel = item.scratch.k_panels,
-                 .depth = args.head_dim,
-                 .c = args.scores,
-                 .c_stride = args.score_stride,
-                 .adds = false},
-                item.num_rows, args.columns / kPanel);
+  const int32_t tile_kv = item.columns.tile_kv;
+  with_arithmetic(item.columns.kv.k.dtype, item.k_pairs, [&]<class A>() {
+    if (item.direct) {
+      dot_rows<A>(args);
+      return;
+    }
+    pack_k<A>(args.k, tile_kv, args.head_dim, item.scratch.k_panels, ahead);
+    panel_product<typename A::Packed>({.a = args.q,
+                                       .a_stride = args.q_stride,
+                                       .panel = item.scratch.k_panels,
+                                       .depth = ceil_div(args.head_dim, A::kPerWord),
+                                       .c = args.scores,
+                                       .c_stride = args.score_stride,
+                                       .adds = false},
+                                      item.num_rows, tile_kv / kPanel);
+  });
 }
 
-void accumulate_values(const Item& item, const HeadColumns& head, AskAhead ahead) {
+void accumulate_values(const Item& item, const HeadColumns& head, AskAhead* ahead) {
   const AccumulateArgs args = accumulate_args(item, head, ahead);
-  const DType dtype = item.columns.kv.v.dtype;
-  if (item.direct) {
-    with_dtype(dtype, [&]<DType D>() { accumulate_rows<D>(args); });
-    return;
-  }
   const int32_t tile_kv = item.columns.tile_kv;
-  with_dtype(dtype, [&]<DType D>() { pack_v<D>(args.v, tile_kv, args.head_dim, item.scratch.v_panels, ahead); });
-  panel_product({.a = args.weights,
-                 .a_stride = args.weight_stride,
-                 .panel = item.scratch.v_panels,
-                 .depth = tile_kv,
-                 .c = args.o,
-                 .c_stride = args.o_stride,
-                 .adds = true},
-                item.num_rows, args.o_stride / kPanel);
+  with_arithmetic(item.columns.kv.v.dtype, item.v_pairs, [&]<class A>() {
+    if (item.direct) {
+      accumulate_rows<A>(args);
+      return;
+    }
+    pack_v<A>(args.v, tile_kv, args.head_dim, item.scratch.v_panels, ahead);
+    panel_product<typename A::Packed>({.a = args.weights,
+                                       .a_stride = args.weight_stride,
+                                       .panel = item.scratch.v_panels,
+                                       .depth = tile_kv / A::kPerWord,
+                                       .c = args.o,
+                                       .c_stride = args.o_stride,
+                                       .adds = true},
+                                      item.num_rows, args.o_stride / kPanel);
+  });
 }
 
 /// Scores become weights.
@@ -166,15 +164,15 @@ void weigh(const Item& item, ColumnTable& table) {
   if (kv.v.scale.per_token) {
     scale_weights(tile);
   }
+  with_arithmetic(kv.v.dtype, item.v_pairs, [&]<class A>() {
+    for (int32_t r = 0; r < tile.num_rows; ++r) {
+      narrow_weights<A>(tile.scores + static_cast<int64_t>(r) * tile.stride, tile.num_columns);
+    }
+  });
 }
 
 bool has_tile(const ItemSet& set, const WorkItem& work, int32_t first_column) {
   return first_column + set.columns.tile_kv > work.col_begin && first_column < work.col_end;
-}
-
-/// A head's K rows, or V rows, of the next tile.
-AskAhead ahead_of_head(const void* const* rows, int64_t offset, int64_t row_bytes) {
-  return {.rows = rows, .offset = offset, .chunk_bytes = static_cast<int32_t>(row_bytes)};
 }
 
 /// Head after head, the next tile's memory asked for meanwhile.
@@ -187,33 +185,49 @@ void compute_head_by_head(const ItemSet& set, TileColumns& tile, const TileColum
     const Item item = item_of(set, i);
     const int32_t h = set.items[i].kv_head - columns.first_head;
     const HeadColumns head = select_head(columns, h, tile);
-    const bool asks = next != nullptr;
-    const HeadCache& cache = columns.cache;
-    compute_scores(item, head, asks ? ahead_of_head(next->table.k_rows, h * cache.k_head_bytes, columns.k_row_bytes) : AskAhead{});
+    AskAhead k{.rows = nullptr,
+               .then = nullptr,
+               .num_rows = 0,
+               .per_row = 1,
+               .chunk_bytes = static_cast<int32_t>(columns.k_row_bytes),
+               .offset = h * columns.cache.k_head_bytes};
+    AskAhead v{.rows = nullptr,
+               .then = nullptr,
+               .num_rows = 0,
+               .per_row = 1,
+               .chunk_bytes = static_cast<int32_t>(columns.v_row_bytes),
+               .offset = h * columns.cache.v_head_bytes};
+    if (next != nullptr) {
+      k.then = next->table.k_rows;
+      v.then = next->table.v_rows;
+    }
+    compute_scores(item, head, next != nullptr ? &k : nullptr);
     weigh(item, *head.table);
-    accumulate_values(item, head, asks ? ahead_of_head(next->table.v_rows, h * cache.v_head_bytes, columns.v_row_bytes) : AskAhead{});
+    accumulate_values(item, head, next != nullptr ? &v : nullptr);
   }
 }
 
 /// Columns that heads take turns at, where the heads of a token are adjacent: memory is read in its own order, and what is asked for ahead
 /// fits the first-level cache. Divides every tile. More rows do more arithmetic a column, and gain more from running sums that stay in
 /// registers.
-int32_t columns_per_turn(int32_t num_rows) { return num_rows <= 2 ? 4 : (num_rows < 8 ? 8 : 16); }
+int32_t columns_per_turn(int32_t num_rows) { return num_rows <= 4 ? 4 : (num_rows <= 8 ? 8 : 16); }
 
-/// What item `i` asks for at its turn at columns from `c` on: its part of the turn after this one, of `then` after the last.
-AskAhead ahead_of_turn(const ItemSet& set, const void* const* rows, const void* const* then, int64_t row_bytes, int32_t c, int32_t i) {
+/// What heads that take turns ask for: the rows of `rows` one turn ahead, then those of `then`.
+AskAhead ahead_of_turns(const ItemSet& set, const void* const* rows, const void* const* then, int64_t row_bytes) {
   const int32_t turn = columns_per_turn(set.num_rows);
-  const bool same_tile = c + turn < set.columns.tile_kv;
-  return {.rows = same_tile ? rows + c + turn : then,
-          .first = i * turn,
+  return {.rows = rows + turn,
+          .then = then,
+          .num_rows = set.columns.tile_kv - turn,
           .per_row = set.num_items,
           .chunk_bytes = static_cast<int32_t>(row_bytes),
-          .inverse = ((1u << 16) + static_cast<uint32_t>(set.num_items) - 1) / static_cast<uint32_t>(set.num_items)};
+          .offset = 0};
 }
 
 void compute_by_turns(const ItemSet& set, TileColumns& tile, const TileColumns* next) {
   const SetColumns& columns = set.columns;
   const int32_t turn = columns_per_turn(set.num_rows);
+  AskAhead ask_k = ahead_of_turns(set, tile.table.k_rows, tile.table.v_rows, columns.k_row_bytes);
+  AskAhead ask_v = ahead_of_turns(set, tile.table.v_rows, next != nullptr ? next->table.k_rows : nullptr, columns.v_row_bytes);
   HeadColumns heads[kMaxSetItems];
   DotArgs dots[kMaxSetItems];
   AccumulateArgs sums[kMaxSetItems];
@@ -221,31 +235,33 @@ void compute_by_turns(const ItemSet& set, TileColumns& tile, const TileColumns* 
   int32_t count = 0;
   for (int32_t i = 0; i < set.num_items; ++i) {
     if (has_tile(set, set.items[i], tile.table.first_column)) {
-      heads[i] = select_head(columns, set.items[i].kv_head - columns.first_head, tile);
-      dots[i] = dot_args(item_of(set, i), heads[i], {});
-      sums[i] = accumulate_args(item_of(set, i), heads[i], {});
-      present[count++] = i;
+      present[count] = i;
+      heads[count] = select_head(columns, set.items[i].kv_head - columns.first_head, tile);
+      dots[count] = dot_args(item_of(set, i), heads[count], &ask_k);
+      ++count;
     }
   }
-  with_dtype(columns.kv.k.dtype, [&]<DType D>() {
+  with_arithmetic(columns.kv.k.dtype, set.k_pairs, [&]<class A>() {
     for (int32_t c = 0; c < columns.tile_kv; c += turn) {
       for (int32_t n = 0; n < count; ++n) {
-        const int32_t i = present[n];
-        const AskAhead ahead = ahead_of_turn(set, tile.table.k_rows, tile.table.v_rows, columns.k_row_bytes, c, i);
-        dot_rows<D>(part_of(dots[i], c, c + turn, ahead));
+        dots[n].column_begin = c;
+        dots[n].column_end = c + turn;
+        dot_rows<A>(dots[n]);
       }
     }
   });
   for (int32_t n = 0; n < count; ++n) {
-    weigh(item_of(set, present[n]), *heads[present[n]].table);
+    const Item item = item_of(set, present[n]);
+    weigh(item, *heads[n].table);
+    sums[n] = accumulate_args(item, heads[n], &ask_v);
   }
-  const void* const* then = next != nullptr ? next->table.k_rows : nullptr;
-  with_dtype(columns.kv.v.dtype, [&]<DType D>() {
-    for (int32_t c = 0; c < columns.tile_kv; c += turn) {
+  const int32_t live_begin = tile.table.live_begin / turn * turn, live_end = ceil_div(tile.table.live_end, turn) * turn;
+  with_arithmetic(columns.kv.v.dtype, set.v_pairs, [&]<class A>() {
+    for (int32_t c = live_begin; c < live_end; c += turn) {
       for (int32_t n = 0; n < count; ++n) {
-        const int32_t i = present[n];
-        const AskAhead ahead = ahead_of_turn(set, tile.table.v_rows, then, columns.v_row_bytes, c, i);
-        accumulate_rows<D>(part_of(sums[i], c, c + turn, ahead));
+        sums[n].column_begin = c;
+        sums[n].column_end = c + turn;
+        accumulate_rows<A>(sums[n]);
       }
     }
   });
@@ -290,6 +306,7 @@ void store_rows(const Item& item) {
   for (int32_t r = 0; r < item.num_rows; ++r) {
     const ItemRow& row = item.rows[r];
     RowState state{.o = item.o + static_cast<int64_t>(r) * stride, .lse2 = 0.0f};
+    with_arithmetic(item.columns.kv.v.dtype, item.v_pairs, [&]<class A>() { put_in_order<A>(state.o, stride); });
     if (item.variant.use_softmax) {
       const float sum = item.row_sum[r];
       const bool empty = sum == 0.0f;  // NaN is not: it has to come out
@@ -309,7 +326,8 @@ void store_rows(const Item& item) {
 }
 
 /// Rows, queries and empty states of every item; what the rows see between them is the same for all heads.
-RowBounds start_items(const KernelParams& params, const VariantCode& variant, const WorkItem* items, int32_t num_items, Scratch& scratch) {
+RowBounds start_items(const KernelParams& params, const VariantCode& variant, const WorkItem* items, int32_t num_items, bool k_pairs,
+                      Scratch& scratch) {
   const int32_t num_rows = items[0].row_end - items[0].row_begin;
   const RowGroup& group = params.plan.groups[items[0].row_group];
   RowBounds bounds{};
@@ -319,9 +337,14 @@ RowBounds start_items(const KernelParams& params, const VariantCode& variant, co
                        rows);
   }
   const int32_t all_rows = num_items * num_rows;
-  with_dtype(params.q.dtype, [&]<DType D>() { load_queries<D>(params, scratch.rows, all_rows, scratch.q); });
-  if (variant.transform_query != nullptr) {
-    transform_queries(params, variant, scratch.rows, all_rows, scratch.q);
+  if (k_pairs) {
+    copy_queries(params, scratch.rows, all_rows, scratch.q);
+  } else {
+    auto* q = static_cast<float*>(scratch.q);
+    with_dtype(params.q.dtype, [&]<DType D>() { load_queries<D>(params, scratch.rows, all_rows, q); });
+    if (variant.transform_query != nullptr) {
+      transform_queries(params, variant, scratch.rows, all_rows, q);
+    }
   }
   for (int32_t r = 0; r < all_rows; ++r) {
     scratch.row_max[r] = -math::infinity<float>();
@@ -337,11 +360,14 @@ void attend(const KernelParams& params, const VariantCode& variant, const WorkIt
   const KernelConfig& config = params.configs[items[0].config];
   const RowGroup& group = params.plan.groups[items[0].row_group];
   const KvView& source = params.kv[group.format];
-  const RowBounds bounds = start_items(params, variant, items, num_items, scratch);
   const int32_t num_rows = items[0].row_end - items[0].row_begin;
   const Transforms transforms = transforms_of(params, variant, scratch);
   const KvView staged = transforms.variant != nullptr ? staged_view(source, variant) : KvView{};
   const KvView& kv = transforms.variant != nullptr ? staged : source;
+  const bool k_pairs = kHasPairs && params.q.dtype == DType::bf16 && variant.transform_query == nullptr && kv.k.dtype == DType::bf16;
+  // Products of bf16 are exact in float; weights have to be rounded to bf16, which an output of bf16 hides and a wider one doesn't.
+  const bool v_pairs = kHasPairs && params.q.dtype == DType::bf16 && params.out.dtype == DType::bf16 && kv.v.dtype == DType::bf16;
+  const RowBounds bounds = start_items(params, variant, items, num_items, k_pairs, scratch);
   Span all{items[0].col_begin, items[0].col_end};
   for (int32_t i = 1; i < num_items; ++i) {
     all = {min_(all.begin, items[i].col_begin), max_(all.end, items[i].col_end)};
@@ -369,7 +395,9 @@ void attend(const KernelParams& params, const VariantCode& variant, const WorkIt
                     .items = items,
                     .num_items = num_items,
                     .num_rows = num_rows,
-                    .direct = config.tile_q <= kMaxDirectRows};
+                    .direct = config.tile_q <= kMaxDirectRows,
+                    .k_pairs = k_pairs,
+                    .v_pairs = v_pairs};
   compute_tiles(set);
   for (int32_t i = 0; i < num_items; ++i) {
     store_rows(item_of(set, i));
@@ -378,12 +406,8 @@ void attend(const KernelParams& params, const VariantCode& variant, const WorkIt
 
 }  // namespace
 
-#define FOVEA_CPU_VARIANT(name, identifier) extern const VariantCode kVariant_##identifier;
-#include "generated/cpu_variants.inc"
-#undef FOVEA_CPU_VARIANT
-
 constexpr NamedVariant kVariants[] = {
-#define FOVEA_CPU_VARIANT(name, identifier) {name, &kVariant_##identifier},
+#define FOVEA_CPU_VARIANT(name, identifier) {name, &FOVEA_CPU_VARIANTS::kVariant_##identifier},
 #include "generated/cpu_variants.inc"
 #undef FOVEA_CPU_VARIANT
 };

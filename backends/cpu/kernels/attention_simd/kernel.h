@@ -29,7 +29,7 @@ struct TileColumns {
 
 /// One thread's memory, sized by load() for the largest configuration.
 struct Scratch {
-  float* q;              // [kMaxSetRows, padded head_dim_qk]
+  void* q;               // [kMaxSetRows, padded head_dim_qk] of float, or narrower
   float* o;              // [kMaxSetRows, padded head_dim_vo]: the running sum, then the output
   float* scores;         // [kMaxSetRows, tile_kv]
   float* k_panels;       // [tile_kv * head_dim_qk]

@@ -92,6 +92,25 @@ FOVEA_FN void transform_queries(const KernelParams& params, const VariantCode& v
   }
 }
 
+/// bf16 q rows as they are, padded with zeros to whole panels.
+FOVEA_FN void copy_queries(const KernelParams& params, const ItemRow* rows, int32_t num_rows, void* out) {
+  const int32_t stride = padded(params.head_dim_qk);
+  const auto* q = static_cast<const uint16_t*>(params.q.data);
+  for (int32_t r = 0; r < num_rows; ++r) {
+    const uint16_t* row = q + rows[r].token * params.q.token_stride + rows[r].at.qo_head * params.q.head_stride;
+    uint16_t* copy = static_cast<uint16_t*>(out) + static_cast<int64_t>(r) * stride;
+    for (int32_t d = 0; d < stride; ++d) {
+      copy[d] = d < params.head_dim_qk ? row[d] : uint16_t{0};
+    }
+  }
+}
+
+/// Row `r` of the queries.
+FOVEA_FN const void* query_row(const Scratch& scratch, int64_t r, int32_t stride, bool as_pairs) {
+  const int64_t bytes = as_pairs ? static_cast<int64_t>(sizeof(uint16_t)) : static_cast<int64_t>(sizeof(float));
+  return static_cast<const char*>(scratch.q) + r * stride * bytes;
+}
+
 /// The tiles a set of items computes: those that some of its rows may see, inside the items' columns.
 struct ItemTiles {
   SpanPair columns;
