@@ -62,7 +62,11 @@ serving::ReplayOptions options_of(const ReplayChoice& choice) {
                          .prefix_reuse = !choice.no_prefix_reuse}};
 }
 
+/// Where the cache is in the machine's memory: a device says so itself.
 void check_memory(const serving::ReplayOptions& options) {
+  if (options.engine.backend == "cuda") {
+    return;
+  }
   const std::int64_t layers = options.num_layers > 0 ? options.num_layers : static_cast<std::int64_t>(options.model.windows.size());
   const std::int64_t wanted = serving::layer_cache_bytes(options) * layers;
   const std::int64_t room = bench::this_machine().available_bytes;

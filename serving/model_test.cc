@@ -3,10 +3,14 @@
 
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <filesystem>
 #include <fstream>
+#include <set>
+#include <variant>
 
 #include "fovea/error.h"
+#include "serving/layer_spec.h"
 
 namespace fovea::serving {
 namespace {
@@ -41,6 +45,29 @@ TEST(Model, NamesAndRanks) {
         std::string::npos)
         << ranks;
   }
+}
+
+TEST(LayerSpec, WindowsCountTheTokenItselfAndShrink) {
+  const auto window_left = [](const char* name, std::int32_t shrink, std::int32_t layer) {
+    const LayerSpec layers{.model = find_model(name), .shrink = shrink};
+    const std::vector<Value> values = layers.mask_values(layers.window_of(layer));
+    return values.empty() ? -1 : std::get<std::int64_t>(values[0].value);
+  };
+  EXPECT_EQ(window_left("gpt-oss-20b", 1, 0), 127);  // 128 tokens: itself and 127 before it
+  EXPECT_EQ(window_left("gpt-oss-20b", 16, 0), 7);
+  EXPECT_EQ(window_left("gpt-oss-20b", 256, 2), 0);  // itself alone
+  EXPECT_GT(window_left("gpt-oss-20b", 1, 1), 1 << 25) << "more than any request has";
+  EXPECT_EQ(window_left("llama-3.1-8b", 1, 0), -1) << "no mask to give";
+  EXPECT_EQ((LayerSpec{.model = find_model("gemma-3-12b"), .shrink = 8}.windows()), (std::vector<std::int32_t>{128, 0}));
+}
+
+TEST(LayerSpec, SinksAreOneForEveryHead) {
+  const LayerSpec layers{.model = find_model("gpt-oss-20b")};
+  const std::vector<float> sinks = layers.sinks();
+  EXPECT_EQ(sinks.size(), 64u);
+  EXPECT_EQ(std::set<float>(sinks.begin(), sinks.end()).size(), 64u);
+  EXPECT_TRUE(std::all_of(sinks.begin(), sinks.end(), [](float sink) { return sink >= -2 && sink < 2; }));
+  EXPECT_TRUE((LayerSpec{.model = find_model("tiny")}.sinks().empty()));
 }
 
 TEST(Model, FromJson) {

@@ -146,6 +146,48 @@ TEST(Scheduler, OneStepByHand) {
   EXPECT_EQ(outcome.steps, (std::vector<std::string>{"0:0+60 @0", "0:60+4 1:48+16 @1"}));
 }
 
+TEST(Scheduler, APreemptedRequestComesBackBeforeThoseThatWait) {
+  // Pages of 16 tokens, 8 of them. Requests 0 and 1 start with 3 pages each and grow; the third waits for memory all the while.
+  Trace trace{.name = "", .format = "mooncake", .requests = {}, .skipped_lines = 0, .first_skipped = {}};
+  trace.requests = {{.arrival_us = 0, .input_tokens = 47, .output_tokens = 40, .prefix_ids = {}},
+                    {.arrival_us = 0, .input_tokens = 47, .output_tokens = 60, .prefix_ids = {}},
+                    {.arrival_us = 0, .input_tokens = 47, .output_tokens = 1, .prefix_ids = {}}};
+  const std::vector<ServedRequest> requests = serve(trace, 1);
+  Scheduler scheduler(requests, {.token_budget = 100, .page_size = 16, .num_pages = 8});
+  Step step;
+  std::vector<std::int32_t> admitted;  // in order, again after a preemption
+  std::vector<std::int32_t> last(3, -1);
+  while (scheduler.next(step)) {
+    for (const ScheduledWork& work : step.work) {
+      if (work.first != last[static_cast<std::size_t>(work.request)]) {
+        admitted.push_back(work.request);
+      }
+      last[static_cast<std::size_t>(work.request)] = work.first + work.count;
+    }
+    scheduler.finish(step);
+  }
+  EXPECT_EQ(scheduler.totals().preemptions, 1);
+  EXPECT_EQ(admitted, (std::vector<std::int32_t>{0, 1, 1, 2}));
+}
+
+TEST(ServedRequest, AnIdMeansWhatCameBeforeItToo) {
+  Trace trace{.name = "", .format = "mooncake", .requests = {}, .skipped_lines = 0, .first_skipped = {}};
+  trace.requests = {{.arrival_us = 0, .input_tokens = 1000, .output_tokens = 2, .prefix_ids = {1, 2}},
+                    {.arrival_us = 0, .input_tokens = 900, .output_tokens = 2, .prefix_ids = {1, 2}},
+                    {.arrival_us = 0, .input_tokens = 1000, .output_tokens = 2, .prefix_ids = {3, 2}},
+                    {.arrival_us = 0, .input_tokens = 1000, .output_tokens = 2, .prefix_ids = {2, 1}},
+                    {.arrival_us = 0, .input_tokens = 1000, .output_tokens = 2, .prefix_ids = {}},
+                    {.arrival_us = 0, .input_tokens = 1000, .output_tokens = 2, .prefix_ids = {}}};
+  const std::vector<ServedRequest> requests = serve(trace, 2);
+  std::set<std::uint64_t> hashes;
+  for (std::int32_t token = 0; token < 450; ++token) {
+    EXPECT_EQ(requests[0].token_hash(token), requests[1].token_hash(token)) << token;
+    for (const std::size_t request : {0u, 2u, 3u, 4u, 5u}) {
+      EXPECT_TRUE(hashes.insert(requests[request].token_hash(token)).second) << "request " << request << ", token " << token;
+    }
+  }
+}
+
 TEST(Scheduler, RefusesOptionsOutOfRange) {
   const std::vector<ServedRequest> none;
   EXPECT_THROW(Scheduler(none, {.token_budget = 0}), InvalidArgument);

@@ -89,6 +89,12 @@ class Json(unittest.TestCase):
         other = json.loads(run("replay", trace, *small, "--seed", "2", "--json", "-").stdout)
         self.assertNotEqual(other["output_digest"], result["output_digest"])
 
+    def test_replay_on_the_reference(self):
+        trace = str(DOCUMENT.parents[1] / "traces" / "chat.jsonl")
+        result, _ = self.check_keys("replay", trace, "--model", "tiny", "--shrink", "128", "--requests", "12", "--device", "reference", "--check", "3")
+        self.assertEqual((result["device"], result["requests"], result["mismatched_steps"]), ("reference", 12, 0))
+        self.assertEqual(result["ceilings"], {"read_gb_per_s": 0, "fma_gflop_per_s": 0})
+
     def test_replay_skips_bad_lines_when_asked(self):
         trace = str(pathlib.Path(__file__).parent / "inputs" / "trace_bad.jsonl")
         result, _ = self.check_keys("replay", trace, "--model", "tiny", "--shrink", "32", "--skip-bad")
@@ -187,6 +193,12 @@ class Refusals(unittest.TestCase):
         done = run("plan", "--policy", "fixed_split", "--split", "100")
         self.assertEqual((done.returncode, done.stdout), (2, ""))
         self.assertIn("fixed_split = 100", done.stderr)
+
+    def test_more_cache_than_memory(self):
+        trace = str(pathlib.Path(__file__).parent / "inputs" / "trace_small.jsonl")
+        done = run("replay", trace, "--kv-tokens", "1000000000", "--layers", "1000")
+        self.assertEqual((done.returncode, done.stdout), (2, ""))
+        self.assertRegex(done.stderr, r"^fovea: --kv-tokens: a cache of 1000000000 tokens and 1000 layers takes [\d.]+ TiB, but .* are free; give fewer")
 
     def test_more_kv_than_memory(self):
         done = run("bench", "decode", "--kv-mib", "1000000")
