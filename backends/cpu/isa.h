@@ -9,7 +9,7 @@
 
 namespace fovea::cpu {
 
-/// The code for `name`, or for the widest set this machine runs when `name` is empty. Throws InvalidArgument for an unknown name,
+/// The code for `name`, or for the fastest set this machine runs when `name` is empty. Throws InvalidArgument for an unknown name,
 /// Unsupported for one that this machine or its operating system lacks.
 const IsaCode& choose_isa(std::string_view name);
 

@@ -20,7 +20,7 @@ struct EngineOptions {
   std::string backend = "cpu";   // "cpu", "cuda" or "reference"
   std::int32_t device_id = 0;    // cuda: which GPU, counted as the driver does
   std::int32_t num_threads = 0;  // cpu: at most this many at a time; 0: all the process may use. Never changes a result
-  std::string isa;               // cpu: "avx2", "avx512", "avx512_bf16", or empty: the widest this machine runs
+  std::string isa;               // cpu: "avx2", "avx512", "avx512_bf16", or empty: the fastest this machine runs
 };
 
 struct PrepareOptions {
