@@ -19,6 +19,15 @@ namespace {
 
 constexpr std::int32_t kPageSize = 64;
 
+// What an output may be off by beside its own rounding. Values are at most Values::kLargest.
+// Float: a weight is off by a few roundings of the logit (about 10 in magnitude), of its maximum, of exp2 and of the sum; a sum over n
+// products by about sqrt(n). Ten times what was seen with AVX2 and AVX-512.
+constexpr double kFloat = 256 * 0x1p-24 * Values::kLargest;
+// Weights may be rounded to bf16, as processors and GPUs with bf16 products do where outputs are bf16: each is off by 2^-9 of itself at
+// most, and half as much on average, one way or the other. The errors of a sum of weights times values then have a standard deviation of
+// 0.5 * 2^-9 times the norm of the weights; ten of them, and never more than if all went one way.
+double weight_rounding(double weight_norm) { return 0x1p-9 * std::min(Values::kLargest, 5 * weight_norm); }
+
 double ulp_bf16(double value) {
   int exponent = 0;
   std::frexp(std::max(std::fabs(value), 0x1p-100), &exponent);
@@ -43,12 +52,10 @@ struct ReferenceCheck::Dense {
   KvCache cache;
 };
 
-ReferenceCheck::ReferenceCheck(const LayerSpec& layers, std::span<const ServedRequest> requests, const SchedulerTotals& largest,
-                               double weight_rounding)
+ReferenceCheck::ReferenceCheck(const LayerSpec& layers, std::span<const ServedRequest> requests, const SchedulerTotals& largest)
     : layers_(layers),
       requests_(requests),
       sinks_(layers.sinks()),
-      accumulation_(weight_rounding * Values::kLargest),
       engine_({.backend = "reference"}),
       attention_(prepare(engine_, layers, std::max(kMinPairs, 2 * largest.max_step_requests), largest.max_kv_tokens)) {}
 
@@ -122,9 +129,8 @@ void ReferenceCheck::make_dense(const Step& step, std::int32_t layer, std::span<
   });
 }
 
-/// Of pairs of one head: what the reference computes, [pairs, head_dim_vo].
-std::vector<float> ReferenceCheck::expected_of(const Step& step, std::int32_t layer, std::span<const Pair> pairs,
-                                               const Dense& dense) const {
+ReferenceCheck::Expected ReferenceCheck::expected_of(const Step& step, std::int32_t layer, std::span<const Pair> pairs,
+                                                     const Dense& dense) const {
   const Model& model = layers_.model;
   const std::int32_t head = pairs.front().head;
   const auto count = static_cast<std::int64_t>(pairs.size());
@@ -149,31 +155,43 @@ std::vector<float> ReferenceCheck::expected_of(const Step& step, std::int32_t la
       .page_indptr = TensorView::of(page_indptr), .page_indices = TensorView::of(page_indices), .kv_len = TensorView::of(kv_len)};
   const std::vector<Value> mask_values = layers_.mask_values(layers_.window_of(layer));
   const MaskValues mask{.values = mask_values};
-  std::vector<Value> params;
-  if (model.soft_cap) {
-    params.emplace_back("cap", *model.soft_cap);
-  }
   std::vector<float> sink;
   if (model.sink) {
     sink = {sinks_[static_cast<std::size_t>(head)]};
-    params.emplace_back("sink", TensorView::contiguous(sink.data(), DType::f32, {1}));
   }
-  std::vector<float> expected(pairs.size() * static_cast<std::size_t>(model.head_dim_vo));
   Plan plan = attention_.new_plan();
   attention_.plan(plan, {.qo_indptr = TensorView::of(qo_indptr), .kv = {&tables, 1}}, {.masks = {&mask, 1}});
-  RunArgs run{.q = TensorView::contiguous(q.data(), DType::bf16, {count, 1, model.head_dim_qk}),
-              .kv = {&dense.cache, 1},
-              .o = TensorView::contiguous(expected.data(), DType::f32, {count, 1, model.head_dim_vo}),
-              .params = params};
-  if (model.sm_scale) {
-    run.sm_scale = static_cast<float>(*model.sm_scale);
+
+  Expected expected{.o = std::vector<float>(pairs.size() * static_cast<std::size_t>(model.head_dim_vo)), .weight_norm = {}};
+  // With logits twice as large weights are squared: sum of w^2 = e^(lse of doubled logits - 2 lse).
+  std::vector<float> lse(pairs.size()), doubled_lse(pairs.size()), doubled_o(expected.o.size());
+  const auto run = [&](double factor, std::vector<float>& o, std::vector<float>& its_lse) {
+    std::vector<Value> params;
+    if (model.soft_cap) {
+      params.emplace_back("cap", factor * *model.soft_cap);
+    }
+    if (model.sink) {
+      params.emplace_back("sink", TensorView::contiguous(sink.data(), DType::f32, {1}));
+    }
+    const double scale = model.sm_scale.value_or(1 / std::sqrt(static_cast<double>(model.head_dim_qk)));
+    attention_.run(plan, {.q = TensorView::contiguous(q.data(), DType::bf16, {count, 1, model.head_dim_qk}),
+                          .kv = {&dense.cache, 1},
+                          .o = TensorView::contiguous(o.data(), DType::f32, {count, 1, model.head_dim_vo}),
+                          .lse = TensorView::contiguous(its_lse.data(), DType::f32, {count, 1}),
+                          .params = params,
+                          .sm_scale = static_cast<float>(factor * scale),
+                          .lse_with_extra = factor == 1});
+  };
+  run(1, expected.o, lse);
+  run(2, doubled_o, doubled_lse);
+  for (std::size_t i = 0; i < pairs.size(); ++i) {
+    expected.weight_norm.push_back(std::exp(0.5 * doubled_lse[i] - lse[i]));
   }
-  attention_.run(plan, run);
   return expected;
 }
 
 /// Of pairs of one head.
-CheckOutcome ReferenceCheck::compare(const Step& step, std::int32_t layer, std::span<const Pair> pairs, std::span<const float> expected,
+CheckOutcome ReferenceCheck::compare(const Step& step, std::int32_t layer, std::span<const Pair> pairs, const Expected& expected,
                                      std::span<const std::uint16_t> o) const {
   const auto dim = static_cast<std::size_t>(layers_.model.head_dim_vo), heads = static_cast<std::size_t>(layers_.model.num_qo_heads);
   std::vector<std::size_t> first_row;
@@ -186,11 +204,12 @@ CheckOutcome ReferenceCheck::compare(const Step& step, std::int32_t layer, std::
   for (std::size_t i = 0; i < pairs.size(); ++i) {
     const std::size_t row = first_row[static_cast<std::size_t>(pairs[i].work)] + static_cast<std::size_t>(pairs[i].row);
     const std::span<const std::uint16_t> actual = o.subspan((row * heads + static_cast<std::size_t>(pairs[i].head)) * dim, dim);
+    const double bound = kFloat + weight_rounding(expected.weight_norm[i]);
     double worst = 0;
     std::size_t worst_at = 0;
     for (std::size_t d = 0; d < dim; ++d) {
-      const double wanted = expected[i * dim + d];
-      const double ratio = std::fabs(float_of(actual[d]) - wanted) / (ulp_bf16(wanted) + accumulation_);
+      const double wanted = expected.o[i * dim + d];
+      const double ratio = std::fabs(float_of(actual[d]) - wanted) / (ulp_bf16(wanted) + bound);
       if (!(ratio <= worst)) {  // NaN counts as infinitely wrong
         worst = std::isnan(ratio) ? HUGE_VAL : ratio;
         worst_at = d;
@@ -202,7 +221,7 @@ CheckOutcome ReferenceCheck::compare(const Step& step, std::int32_t layer, std::
       outcome.first =
           fmt::format("step {}, layer {}, request {}, token {}, head {}, element {}: {:.7g} instead of {:.7g}, {:.3g} of the bound",
                       step.index, layer, work.request, work.first + pairs[i].row, pairs[i].head, worst_at, float_of(actual[worst_at]),
-                      expected[i * dim + worst_at], worst);
+                      expected.o[i * dim + worst_at], worst);
     }
   }
   return outcome;

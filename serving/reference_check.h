@@ -25,8 +25,8 @@ class ReferenceCheck {
  public:
   static constexpr std::int64_t kMinPairs = 256;
 
-  /// Borrows the requests. `largest`: what steps have at most. `weight_rounding`: what a weight may be off by, relative to 1.
-  ReferenceCheck(const LayerSpec& layers, std::span<const ServedRequest> requests, const SchedulerTotals& largest, double weight_rounding);
+  /// Borrows the requests. `largest`: what steps have at most.
+  ReferenceCheck(const LayerSpec& layers, std::span<const ServedRequest> requests, const SchedulerTotals& largest);
 
   /// `o`: the step's outputs of a layer, bf16 [tokens, num_qo_heads, head_dim_vo], on the host. Compared are the first and last row of
   /// every request, and more up to kMinPairs pairs where the step has so many.
@@ -42,14 +42,19 @@ class ReferenceCheck {
 
   std::vector<Pair> pick(const Step& step, std::int32_t layer) const;
   void make_dense(const Step& step, std::int32_t layer, std::span<const Pair> pairs, Dense& dense) const;
-  std::vector<float> expected_of(const Step& step, std::int32_t layer, std::span<const Pair> pairs, const Dense& dense) const;
-  CheckOutcome compare(const Step& step, std::int32_t layer, std::span<const Pair> pairs, std::span<const float> expected,
+  /// Results of the reference for pairs of one head.
+  struct Expected {
+    std::vector<float> o;             // [pairs, head_dim_vo]
+    std::vector<double> weight_norm;  // [pairs]: root of the sum of squared weights
+  };
+
+  Expected expected_of(const Step& step, std::int32_t layer, std::span<const Pair> pairs, const Dense& dense) const;
+  CheckOutcome compare(const Step& step, std::int32_t layer, std::span<const Pair> pairs, const Expected& expected,
                        std::span<const std::uint16_t> o) const;
 
   LayerSpec layers_;
   std::span<const ServedRequest> requests_;
   std::vector<float> sinks_;
-  double accumulation_;  // error beside the rounding of the output
   Engine engine_;
   Attention attention_;
 };

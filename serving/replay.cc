@@ -57,13 +57,6 @@ Attention prepare(const Engine& engine, const LayerSpec& layers, const ReplayOpt
   return engine.prepare(layers.spec(options.model.num_qo_heads, options.model.num_kv_heads, options.scheduling.page_size), limits);
 }
 
-/// What the engine's kernels may round a weight by, relative to 1.
-double weight_rounding(const Engine& engine) {
-  // On the CPU weights stay in float. A weight is off by a few roundings: of the logit (about 10 in magnitude), of its maximum, of exp2, of
-  // the sum; a sum over n products by about sqrt(n). Ten times what was seen with AVX2 and AVX-512. Elsewhere weights are rounded to bf16.
-  return engine.device().type == DeviceType::cpu ? 256 * 0x1p-24 : 0x1p-9;
-}
-
 std::int64_t max_table_entries(const ReplayOptions& options, const SchedulerTotals& totals) {
   return totals.max_step_requests * (totals.max_kv_tokens / options.scheduling.page_size + 1);
 }
@@ -138,7 +131,7 @@ Replay::Impl::Impl(const Trace& trace, const ReplayOptions& given)
   });
   result.compiled = engine.compiled();
   if (options.check_steps > 0) {
-    reference.emplace(layers, requests, rehearsed, weight_rounding(engine));
+    reference.emplace(layers, requests, rehearsed);
   }
   make_buffers();
   make_caches();

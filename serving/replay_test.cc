@@ -130,6 +130,10 @@ TEST(Replay, TheCheckSeesWrongOutputs) {
   EXPECT_EQ(corrupt([](std::uint16_t&) {}).mismatched_steps, 0);
 }
 
+/// How far two right outputs may be apart: batches differ, so sums are cut in other places. A rounding of the output each, and of the
+/// weights where they are rounded to bf16 (2^-9 of values below 2).
+float rounding_apart(float value) { return std::fabs(value) * 0x1p-7f + 0x1p-8f; }
+
 float float_of(std::uint16_t bf16) { return std::bit_cast<float>(std::uint32_t{bf16} << 16); }
 
 /// Rows of outputs by (request, token, layer).
@@ -164,9 +168,8 @@ TEST(Replay, PrefixReuseComputesLessAndChangesNothing) {
     const auto found = without.find(place);
     ASSERT_NE(found, without.end());
     for (std::size_t i = 0; i < row.size(); ++i) {
-      // Batches differ, so sums are cut in other places: one rounding to bf16 apart at most.
       const float a = float_of(row[i]), b = float_of(found->second[i]);
-      worst = std::max(worst, static_cast<double>(std::fabs(a - b)) / (std::fabs(b) * 0x1p-7 + 1e-5));
+      worst = std::max(worst, static_cast<double>(std::fabs(a - b) / rounding_apart(b)));
     }
   }
   EXPECT_LE(worst, 1.0);
@@ -187,7 +190,7 @@ TEST(Replay, PreemptionChangesNothing) {
     common += found != ample.end() ? 1 : 0;
     for (std::size_t i = 0; found != ample.end() && i < row.size(); ++i) {
       const float a = float_of(row[i]), b = float_of(found->second[i]);
-      ASSERT_LE(std::fabs(a - b), std::fabs(b) * 0x1p-7f + 1e-5f);
+      ASSERT_LE(std::fabs(a - b), rounding_apart(b));
     }
   }
   EXPECT_GT(common, 100u);
