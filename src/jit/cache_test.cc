@@ -2,6 +2,8 @@
 #include "src/jit/cache.h"
 
 #include <gtest/gtest.h>
+#include <signal.h>
+#include <sys/resource.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -114,8 +116,32 @@ TEST(JitCache, AFullDiskBuildsEveryTime) {
   const TemporaryFolder folder;
   const Cache cache(folder.path());
   Builder builder;
+  // Files of this process may have 40 bytes: writes end early and then fail, as on a full disk.
+  rlimit before;
+  getrlimit(RLIMIT_FSIZE, &before);
+  const auto handler = signal(SIGXFSZ, SIG_IGN);
+  const rlimit small{.rlim_cur = 40, .rlim_max = before.rlim_max};
+  setrlimit(RLIMIT_FSIZE, &small);
   const Artefact first = get(cache, key_named("a"), builder);
-  // A folder in the artefact's place: writing and renaming fail as on a full disk.
+  const Artefact second = get(cache, key_named("a"), builder);
+  setrlimit(RLIMIT_FSIZE, &before);
+  signal(SIGXFSZ, handler);
+  EXPECT_EQ(builder.calls, 2);
+  EXPECT_EQ(first.bytes.size(), 11u);
+  EXPECT_EQ(second.bytes, first.bytes);
+  EXPECT_EQ(second.path, "");
+  for (const auto& file : std::filesystem::recursive_directory_iterator(folder.path())) {
+    EXPECT_FALSE(file.path().filename().string().starts_with("artefact")) << file.path() << " is left of a failed write";
+  }
+  EXPECT_NE(get(cache, key_named("a"), builder).path, "");  // there is room again
+}
+
+TEST(JitCache, AnEntryThatCannotBeReplacedIsBuiltEveryTime) {
+  const TemporaryFolder folder;
+  const Cache cache(folder.path());
+  Builder builder;
+  const Artefact first = get(cache, key_named("a"), builder);
+  // A folder in the artefact's place: renaming fails.
   std::filesystem::remove(first.path);
   std::filesystem::create_directories(first.path + "/in the way");
   EXPECT_EQ(get(cache, key_named("a"), builder).path, "");

@@ -48,6 +48,8 @@ const std::vector<Advice>& advices() {
       {std::regex(
            R"('(std|cmath|expf?|tanhf?|logf?|sqrtf?)' (was not|has not)|is not a member of 'std'|in namespace 'std'|undeclared identifier '(std|expf?|tanhf?|logf?|sqrtf?)')"),
        "a variant is read by GPU compilers too: use math::exp, math::log, math::tanh, min_, max_ instead of the standard library"},
+      {std::regex(R"(parse error in template argument list|reference to '\w+' is ambiguous|"\w+" is ambiguous)"),
+       "the library has something of that name: give the variant, and its struct, another one"},
       {std::regex(R"(array subscript value '?\d+'? is outside the bounds|cannot refer to element \d+ of array)"),
        "a composition has at most 16 mask fields and 16 params"},
   };

@@ -49,8 +49,6 @@ bool is_identifier(std::string_view name) {
 }
 
 VariantPart user_part(const VariantSource& source) {
-  FOVEA_CHECK(is_identifier(source.name), "prepare: variant name '{}'; a name is snake_case: a letter a-z, then letters, digits and '_'",
-              source.name);
   FOVEA_CHECK(!is_builtin(source.name), "prepare: variant '{}' is given as text but is built in; give it another name", source.name);
   return {.name = source.name,
           .type = pascal_case(source.name),
@@ -114,6 +112,10 @@ std::string pascal_case(std::string_view snake) {
 VariantProgram resolve_variant(const Variant& variant) {
   VariantProgram program{.name = variant.name};
   std::string types;
+  for (const VariantSource& source : variant.sources) {
+    FOVEA_CHECK(is_identifier(source.name), "prepare: variant name '{}'; a name is snake_case: a letter a-z, then letters, digits and '_'",
+                source.name);
+  }
   for (const std::string& name : parts_of(variant.name)) {
     VariantPart part = find_part(variant, name);
     const bool repeated =

@@ -90,6 +90,8 @@ TEST(JitProgram, NamesThatCannotBe) {
   EXPECT_EQ(error_of("causal+my_cap").substr(0, 61), "prepare: variant 'causal+my_cap': no variant is named 'my_cap");
   EXPECT_EQ(error_of(Variant::from_source("MyCap", kCap)),
             "prepare: variant name 'MyCap'; a name is snake_case: a letter a-z, then letters, digits and '_'");
+  EXPECT_EQ(error_of(Variant::from_source("a+b", kCap)),
+            "prepare: variant name 'a+b'; a name is snake_case: a letter a-z, then letters, digits and '_'");
   EXPECT_EQ(error_of(Variant::from_source("soft_cap", kCap)),
             "prepare: variant 'soft_cap' is given as text but is built in; give it another name");
   EXPECT_EQ(error_of(Variant::from_source("my_cap", kCap) + Variant::from_source("my_cap", kCap)),

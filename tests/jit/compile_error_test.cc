@@ -135,6 +135,12 @@ TEST_P(Compiler, CompositionsThatCannotBe) {
             "prepare: variant 'weights+weights' has 'weights' twice; its parameters could not be told apart");
 }
 
+TEST_P(Compiler, ANameOfTheLibrarysOwnIsExplained) {
+  const Variant table = Variant::from_source("table_2_d", "struct Table2D : VariantBase {};");
+  const std::string message = message_of([&] { engine_.prepare(small_spec(table), {.max_requests = 1}); });
+  EXPECT_TRUE(std::regex_search(message, std::regex("hint: the library has something of that name"))) << message;
+}
+
 TEST_P(Compiler, ANameThatIsBuiltInIsRefused) {
   EXPECT_EQ(message_of([&] { engine_.prepare(small_spec(Variant::from_source("soft_cap", "")), {.max_requests = 1}); }),
             "prepare: variant 'soft_cap' is given as text but is built in; give it another name");

@@ -9,8 +9,8 @@
 
 #include "backends/cpu/device/accumulate.h"
 #include "backends/cpu/device/dot.h"
-#include "backends/cpu/device/panel.h"
 #include "backends/cpu/device/logits.h"
+#include "backends/cpu/device/panel.h"
 #include "backends/cpu/device/softmax.h"
 #include "portable/convert.h"
 #include "variants/sliding_window.h"
