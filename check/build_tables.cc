@@ -6,6 +6,7 @@
 #include <span>
 
 #include "check/formats.h"
+#include "check/oracle.h"
 
 namespace fovea::check {
 namespace {
@@ -178,6 +179,15 @@ void write_ragged(Case& c, const FormatDraft& draft, KvTables& t) {
   t.page_indptr = c.memory.integers(indptr);
 }
 
+bool seen_by_some_row(const Case& c, const DenseGroup& group, int kv_pos) {
+  return std::any_of(group.rows.begin(), group.rows.end(), [&](int row) {
+    const int request = c.request_of_row[static_cast<std::size_t>(row)];
+    const DenseRequest& r = c.requests[static_cast<std::size_t>(request)];
+    const int qo_idx = row - r.qo_begin;
+    return (!group.by_index || kv_pos < r.kv_len) && sees(c, request, qo_idx, r.q_pos + qo_idx, kv_pos);
+  });
+}
+
 void add_group(Case& c, const FormatDraft& draft, const RowSet& set, int pool, const std::vector<std::int64_t>& tokens) {
   DenseGroup group{.pool = pool, .kv_head = set.kv_head, .by_index = draft.format.by_index, .rows = set.rows, .tokens = tokens};
   int longest_kv = 0;
@@ -189,7 +199,7 @@ void add_group(Case& c, const FormatDraft& draft, const RowSet& set, int pool, c
     const int place = draft.format.by_index ? static_cast<int>(token) : column;
     group.positions.push_back(set.kv_pos + place * draft.stride);
     const bool exists = token >= 0 && !set.rows.empty() && (!draft.format.by_index || group.positions.back() < longest_kv);
-    if (exists) {
+    if (exists && (!c.hidden_tokens_are_nan || seen_by_some_row(c, group, group.positions.back()))) {
       c.pools[static_cast<std::size_t>(pool)].used[static_cast<std::size_t>(token)] = 1;
     }
   }
@@ -250,7 +260,8 @@ void build_tables(Case& c, Random& random, const FormatDraft& draft) {
   c.spec.formats.push_back(draft.format);
   c.notes.push_back(!draft.format.has_table
                         ? "ragged"
-                        : fmt::format("{} page {}{}", draft.two_d ? "2d" : "csr", draft.format.page_size,
+                        : fmt::format("{} page {}{}{}", draft.two_d ? "2d" : "csr", draft.format.page_size,
+                                      draft.format.per_kv_head ? " per head" : "",
                                       draft.format.block_rows > 0 ? fmt::format(" rows {}", draft.format.block_rows) : ""));
 }
 

@@ -107,7 +107,8 @@ struct Case {
   std::vector<DensePool> pools;
   std::vector<double> q;  // [query tokens, num_qo_heads, head_dim_qk]
   Rule rule;
-  double sm_scale = 1;  // q_scale included
+  double sm_scale = 1;                 // q_scale included
+  bool hidden_tokens_are_nan = false;  // tokens that the rule hides from every row hold no values
 
   int num_rows() const { return static_cast<int>(request_of_row.size()); }
   int group_size() const { return spec.num_qo_heads / spec.num_kv_heads; }

@@ -56,6 +56,10 @@ std::set<std::string> features_of(const Case& c) {
   add_if(c.num_rows() * group_size > 64, "many rows");
   add_if(c.spec.head_dim_qk != c.spec.head_dim_vo, "head_dim_qk != head_dim_vo");
   add_if(c.spec.k_dtype != c.spec.v_dtype, "k dtype != v dtype");
+  add_if(row_of(c.spec.q_dtype).bits == 8, "q of 8 bits");
+  const bool per_head = std::any_of(c.spec.formats.begin(), c.spec.formats.end(), [](const KvFormat& f) { return f.per_kv_head; });
+  add_if(per_head && c.spec.formats.size() > 1, "tables per head in a composed batch");
+  add_if(c.hidden_tokens_are_nan && (!c.rule.bits.empty() || !c.rule.documents.empty()), "hidden tokens of NaN");
   add_if(c.run.output == Output::states, "states");
   add_if(c.run.lse_base2, "lse base 2");
   add_if(c.run.lse_with_extra, "lse with extra");
@@ -94,6 +98,9 @@ TEST(Case, EverythingComesUp) {
                                   "many rows",
                                   "head_dim_qk != head_dim_vo",
                                   "k dtype != v dtype",
+                                  "q of 8 bits",
+                                  "tables per head in a composed batch",
+                                  "hidden tokens of NaN",
                                   "states",
                                   "lse base 2",
                                   "lse with extra",

@@ -30,6 +30,27 @@ FormatDraft by_request(const Case& c, KvFormat format, const std::vector<int>& l
   return draft;
 }
 
+/// In some batches every kv head has a table of its own, shorter for some. True: heads differ in tokens, so that kv_len must be given.
+bool maybe_per_head(const Case& c, Random& random, FormatDraft& draft) {
+  if (!draft.format.has_table || draft.format.by_index || !random.percent(25)) {
+    return false;
+  }
+  draft.format.per_kv_head = true;
+  std::vector<RowSet> by_head;
+  bool differ = false;
+  for (const RowSet& set : draft.sets) {
+    for (int head = 0; head < c.spec.num_kv_heads; ++head) {
+      RowSet own = set;
+      own.kv_head = head;
+      own.num_cols = random.percent(60) ? set.num_cols : random.below(set.num_cols + 1);
+      differ = differ || own.num_cols != set.num_cols;
+      by_head.push_back(std::move(own));
+    }
+  }
+  draft.sets = std::move(by_head);
+  return differ;
+}
+
 std::vector<int> draw_lengths(Random& random, const Sizes& sizes, std::size_t count) {
   std::vector<int> lengths(count);
   for (int& length : lengths) {
@@ -163,6 +184,7 @@ BatchDraft sparse_and_local(Case& c, Random& random, const Sizes& sizes, const s
   FormatDraft recent = by_request(c, {}, lengths, begins);
   recent.format = draw_paged(random, sizes, true, recent);
   recent.give_kv_pos = true;
+  maybe_per_head(c, random, recent);
   return {.kind = kind, .formats = {old, recent}, .give_kv_len = true};
 }
 
@@ -192,8 +214,9 @@ BatchDraft shared_prefix(Case& c, Random& random, const Sizes& sizes, const std:
   FormatDraft own = by_request(c, {}, lengths, ends);
   own.format = draw_paged(random, sizes, true, own);
   own.give_kv_pos = random.percent(30);
+  const bool heads_differ = maybe_per_head(c, random, own);
   batch.formats.push_back(std::move(own));
-  batch.give_kv_len = random.percent(30);
+  batch.give_kv_len = heads_differ || random.percent(30);
   for (std::size_t r = 0; r < ends.size(); ++r) {
     c.requests[r].kv_len = ends[r] + lengths[r];
   }
@@ -247,6 +270,7 @@ BatchDraft prefix_by_rows(Case& c, Random& random, const Sizes& sizes, const std
   FormatDraft own = by_request(c, {}, lengths, ends);
   own.format = draw_paged(random, sizes, true, own);
   own.give_kv_pos = true;
+  maybe_per_head(c, random, own);
   return {.kind = kind, .formats = {prefix, own}, .give_kv_len = true};
 }
 
@@ -285,6 +309,7 @@ BatchDraft streaming(Case& c, Random& random, const Sizes& sizes, const std::str
   FormatDraft window = by_request(c, {}, last, begins);
   window.format = draw_paged(random, sizes, true, window);
   window.give_kv_pos = true;
+  maybe_per_head(c, random, window);
   return {.kind = kind, .formats = {sinks, window}, .give_kv_len = true};
 }
 

@@ -34,6 +34,9 @@ void draw_dtypes(AttentionSpec& spec, Random& random, const std::optional<DType>
   if (random.percent(15)) {
     spec.o_dtype = random.pick({DType::f32, DType::f16, DType::bf16});
   }
+  if (random.percent(10)) {
+    spec.q_dtype = random.pick({DType::e4m3, DType::e5m2});
+  }
 }
 
 /// Long requests with many rows, which are cut into chunks: heads and dimensions are few, so that they stay cheap.
@@ -203,6 +206,7 @@ Case make_case(std::uint64_t seed, std::int64_t index, const CaseFilter& filter)
   const int row_cost = rows * c.spec.num_qo_heads * (c.spec.head_dim_qk + c.spec.head_dim_vo);
   const Sizes sizes{.page_size = filter.page_size ? *filter.page_size : random.pick({1, 1, 2, 3, 5, 8, 16, 16, 32, 64}),
                     .max_kv = long_kv ? 2500 : std::clamp(1'500'000 / row_cost, 70, random.percent(20) ? 1500 : 300)};
+  c.hidden_tokens_are_nan = random.percent(50);
   const BatchDraft draft = draw_batch(c, random, sizes, filter.format);
   draw_positions(c, random);
   draw_masks(c, random);

@@ -32,34 +32,6 @@ bool same_document(const std::vector<int>& documents, int q_pos, int kv_pos) {
   return id(q_pos) == id(kv_pos);
 }
 
-bool sees(const Case& c, int request, int qo_idx, int q_pos, int kv_pos) {
-  const Rule& rule = c.rule;
-  if ((rule.causal || rule.window_left || rule.chunk_size) && kv_pos > q_pos) {
-    return false;
-  }
-  // A chunk is floor(position / chunk_size); a query at a negative position sees nothing, being causal.
-  if (rule.chunk_size && q_pos - q_pos % *rule.chunk_size != kv_pos - kv_pos % *rule.chunk_size) {
-    return false;
-  }
-  if (!rule.prefix_len.empty() && kv_pos > q_pos && kv_pos >= rule.prefix_len[static_cast<std::size_t>(request)]) {
-    return false;
-  }
-  if (!rule.documents.empty() && !same_document(rule.documents[static_cast<std::size_t>(request)], q_pos, kv_pos)) {
-    return false;
-  }
-  if (rule.window_left && kv_pos < q_pos - *rule.window_left && kv_pos >= rule.num_sink_tokens) {
-    return false;
-  }
-  if (!rule.bits.empty()) {
-    const int kv_len = c.requests[static_cast<std::size_t>(request)].kv_len;
-    if (kv_pos >= kv_len) {
-      throw InternalError("check: a custom mask has no bit for a key past kv_len");
-    }
-    return rule.bits[static_cast<std::size_t>(request)][static_cast<std::size_t>(qo_idx * kv_len + kv_pos)] != 0;
-  }
-  return true;
-}
-
 std::vector<std::vector<const DenseGroup*>> groups_by_row(const Case& c) {
   std::vector<std::vector<const DenseGroup*>> groups(static_cast<std::size_t>(c.num_rows()));
   for (const DenseGroup& group : c.groups) {
@@ -293,8 +265,40 @@ Dense compute(const Case& c, const Rounding& rounding) {
 
 }  // namespace
 
+bool sees(const Case& c, int request, int qo_idx, int q_pos, int kv_pos) {
+  const Rule& rule = c.rule;
+  if ((rule.causal || rule.window_left || rule.chunk_size) && kv_pos > q_pos) {
+    return false;
+  }
+  // A chunk is floor(position / chunk_size); a query at a negative position sees nothing, being causal.
+  if (rule.chunk_size && q_pos - q_pos % *rule.chunk_size != kv_pos - kv_pos % *rule.chunk_size) {
+    return false;
+  }
+  if (!rule.prefix_len.empty() && kv_pos > q_pos && kv_pos >= rule.prefix_len[static_cast<std::size_t>(request)]) {
+    return false;
+  }
+  if (!rule.documents.empty() && !same_document(rule.documents[static_cast<std::size_t>(request)], q_pos, kv_pos)) {
+    return false;
+  }
+  if (rule.window_left && kv_pos < q_pos - *rule.window_left && kv_pos >= rule.num_sink_tokens) {
+    return false;
+  }
+  if (!rule.bits.empty()) {
+    const int kv_len = c.requests[static_cast<std::size_t>(request)].kv_len;
+    if (kv_pos >= kv_len) {
+      throw InternalError("check: a custom mask has no bit for a key past kv_len");
+    }
+    return rule.bits[static_cast<std::size_t>(request)][static_cast<std::size_t>(qo_idx * kv_len + kv_pos)] != 0;
+  }
+  return true;
+}
+
 Dense exact_result(const Case& c) { return compute<double>(c, {}); }
 
-Dense plain_result(const Case& c) { return compute<float>(c, {.stored = c.spec.q_dtype, .output = c.spec.o_dtype}); }
+Dense plain_result(const Case& c) {
+  // Nobody keeps weights in 8 bits: with such queries the output's dtype says how exact a computation is meant to be.
+  const DType stored = row_of(c.spec.q_dtype).bits > 8 ? c.spec.q_dtype : c.spec.o_dtype;
+  return compute<float>(c, {.stored = stored, .output = c.spec.o_dtype});
+}
 
 }  // namespace fovea::check

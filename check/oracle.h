@@ -17,10 +17,14 @@ struct Dense {
   std::vector<double> logit_magnitude;  // largest sm_scale * sum of |q_i k_i| over the keys of a row and head
 };
 
+/// Does a query see a key, by the case's rule?
+bool sees(const Case& c, int request, int qo_idx, int q_pos, int kv_pos);
+
 /// In double, nothing rounded.
 Dense exact_result(const Case& c);
 
-/// The same formula done plainly: float arithmetic, logits and weights rounded to the dtype of q, outputs to that of o. How far it is from
+/// The same formula done plainly: float arithmetic, logits and weights rounded to the dtype of q (that of o where q has 8 bits), outputs to
+/// that of o. How far it is from
 /// the exact result is what a backend is measured by.
 Dense plain_result(const Case& c);
 

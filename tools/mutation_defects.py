@@ -17,8 +17,8 @@ DEFECTS = {
         ("variants/sliding_window.h", "(at.q_pos - at.kv_pos <= window_left)", "(at.q_pos - at.kv_pos < window_left)")],
     "window's tiles begin one token late": [
         ("portable/kv_range.h",
-         "  const int32_t bottom = range.left == kUnbounded ? 0 : max_(0, q_lo - range.left);",
-         "  const int32_t bottom = range.left == kUnbounded ? 0 : max_(0, q_lo - range.left + 1);")],
+         "max_(range.left == kUnbounded ? 0 : max_(0, q_lo - range.left), chunks.begin);",
+         "max_(range.left == kUnbounded ? 0 : max_(0, q_lo - range.left + 1), chunks.begin);")],
     "page tail dropped": [
         ("portable/batch_view.h", "return (entries - 1) * f.page_size + last;", "return (entries - 1) * f.page_size;")],
     "head scale of the wrong head": [
