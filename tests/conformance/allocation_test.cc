@@ -1,59 +1,11 @@
 // After prepare() and new_plan() nothing allocates: every malloc of the process is counted over 1,000 steps of changing lengths.
 #include <gtest/gtest.h>
 
-#include <atomic>
-#include <cstdlib>
+#include <vector>
 
+#include "bench/allocation_count.h"
 #include "tests/conformance/paged_batch.h"
 #include "tests/conformance/targets.h"
-
-#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
-#define FOVEA_SANITIZED 1
-#elif defined(__has_feature)
-#if __has_feature(address_sanitizer) || __has_feature(thread_sanitizer)
-#define FOVEA_SANITIZED 1
-#endif
-#endif
-
-namespace {
-std::atomic<std::int64_t> num_allocations{0};
-}
-
-#ifndef FOVEA_SANITIZED
-// The whole process, operator new and other libraries included, allocates through these.
-extern "C" {
-void* __libc_malloc(std::size_t bytes);
-void* __libc_calloc(std::size_t count, std::size_t bytes);
-void* __libc_realloc(void* memory, std::size_t bytes);
-void* __libc_memalign(std::size_t alignment, std::size_t bytes);
-
-void* malloc(std::size_t bytes) {
-  num_allocations.fetch_add(1, std::memory_order_relaxed);
-  return __libc_malloc(bytes);
-}
-void* calloc(std::size_t count, std::size_t bytes) {
-  num_allocations.fetch_add(1, std::memory_order_relaxed);
-  return __libc_calloc(count, bytes);
-}
-void* realloc(void* memory, std::size_t bytes) {
-  num_allocations.fetch_add(1, std::memory_order_relaxed);
-  return __libc_realloc(memory, bytes);
-}
-void* aligned_alloc(std::size_t alignment, std::size_t bytes) {
-  num_allocations.fetch_add(1, std::memory_order_relaxed);
-  return __libc_memalign(alignment, bytes);
-}
-void* memalign(std::size_t alignment, std::size_t bytes) {
-  num_allocations.fetch_add(1, std::memory_order_relaxed);
-  return __libc_memalign(alignment, bytes);
-}
-int posix_memalign(void** memory, std::size_t alignment, std::size_t bytes) {
-  num_allocations.fetch_add(1, std::memory_order_relaxed);
-  *memory = __libc_memalign(alignment, bytes);
-  return *memory == nullptr ? 12 : 0;
-}
-}
-#endif
 
 namespace fovea::check {
 namespace {
@@ -61,9 +13,9 @@ namespace {
 class Allocation : public testing::TestWithParam<Target> {};
 
 TEST_P(Allocation, NoneAfterPrepare) {
-#ifdef FOVEA_SANITIZED
-  GTEST_SKIP() << "sanitizers have an allocator of their own";
-#endif
+  if (!bench::AllocationCount::sees_malloc()) {
+    GTEST_SKIP() << "sanitizers have an allocator of their own";
+  }
   PagedBatch paged(8, 2, 64, 1024, 128, "causal+sink");
   const Engine engine(GetParam().options);
   const Attention attention =
@@ -71,7 +23,7 @@ TEST_P(Allocation, NoneAfterPrepare) {
   Plan plan = attention.new_plan();
   const Value sink = paged.sink_value();
   std::int64_t first_with_any = -1;
-  const std::int64_t before = num_allocations.load();
+  const bench::AllocationCount allocations;
   for (int step = 0; step < 1000; ++step) {
     paged.clear();
     const int num_requests = paged.random().between(1, 12);
@@ -82,21 +34,21 @@ TEST_P(Allocation, NoneAfterPrepare) {
     args.params = {&sink, 1};
     attention.plan(plan, paged.batch());
     attention.run(plan, args);
-    if (first_with_any < 0 && num_allocations.load() != before) {
+    if (first_with_any < 0 && allocations.count() != 0) {
       first_with_any = step;
     }
   }
-  EXPECT_EQ(num_allocations.load() - before, 0) << "first in step " << first_with_any;
+  EXPECT_EQ(allocations.count(), 0) << "first in step " << first_with_any;
 }
 
 /// The counter counts: a test that can't fail says nothing.
 TEST(AllocationCounter, Counts) {
-#ifdef FOVEA_SANITIZED
-  GTEST_SKIP();
-#endif
-  const std::int64_t before = num_allocations.load();
+  if (!bench::AllocationCount::sees_malloc()) {
+    GTEST_SKIP();
+  }
+  const bench::AllocationCount allocations;
   std::vector<int>* leaked_to_the_optimiser = new std::vector<int>(100);
-  EXPECT_GE(num_allocations.load() - before, 2);
+  EXPECT_GE(allocations.count(), 2);
   delete leaked_to_the_optimiser;
 }
 

@@ -2,7 +2,8 @@
 
 #include <algorithm>
 #include <cstring>
-#include <iterator>
+
+#include "check/check.h"
 
 namespace fovea::fuzz {
 namespace {
@@ -34,27 +35,6 @@ KvFormat make_format(Bytes& bytes) {
 }
 
 void make_spec(Bytes& bytes, Problem& p) {
-  static constexpr const char* kVariants[] = {"causal",
-                                              "full",
-                                              "sliding_window",
-                                              "soft_cap",
-                                              "sink",
-                                              "sigmoid",
-                                              "custom_mask",
-                                              "causal+soft_cap",
-                                              "sliding_window+soft_cap",
-                                              "causal+sink",
-                                              "sliding_window+sink",
-                                              "causal+sigmoid",
-                                              "causal+custom_mask",
-                                              "document",
-                                              "prefix_lm",
-                                              "chunked_local",
-                                              "alibi",
-                                              "temperature",
-                                              "causal+document",
-                                              "rope_neox",
-                                              "rope_interleaved"};
   AttentionSpec& spec = p.spec;
   spec.num_kv_heads = bytes.or_anything(bytes.between(1, 3));
   spec.num_qo_heads = bytes.or_anything(std::clamp(spec.num_kv_heads, 1, 8) * bytes.between(1, 5));
@@ -65,7 +45,9 @@ void make_spec(Bytes& bytes, Problem& p) {
   spec.v_dtype = bytes.below(4) != 3 ? spec.k_dtype : float_type(bytes, true);
   spec.o_dtype = float_type(bytes, bytes.rarely());
   spec.kv_quant = bytes.pick({KvQuant::none, KvQuant::none, KvQuant::tensor, KvQuant::head, KvQuant::token});
-  spec.variant = bytes.rarely() ? "no_such" : kVariants[bytes.below(static_cast<int>(std::size(kVariants)))];
+  const std::vector<std::string>& variants = check::variant_names();
+  spec.variant =
+      bytes.rarely() ? Variant("no_such") : Variant(variants[static_cast<std::size_t>(bytes.below(static_cast<int>(variants.size())))]);
   spec.formats.clear();
   const int num_formats = bytes.rarely() ? 0 : bytes.pick({1, 1, 1, 2, 3});
   for (int i = 0; i < num_formats; ++i) {
