@@ -108,7 +108,7 @@ DEFECTS = {
     "last partial of a merge left out": [
         ("src/schedule/ranges.cc", ".num_slots = slot + 1 - merge_slot;", ".num_slots = slot - merge_slot;")],
     "q_scale ignored": [
-        ("src/problem/run.cc", "  return sm_scale * args.q_scale;", "  return sm_scale;")],
+        ("src/problem/run.cc", "checked_scale(problem, args) * (variant.transforms_query ? 1.0f : args.q_scale);", "checked_scale(problem, args);")],
     "default position of later formats forgotten": [
         ("portable/batch_view.h", "tokens_before(b, request, i) : 0);", "0 : 0);")],
 }
