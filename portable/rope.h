@@ -26,8 +26,9 @@ struct RopeParams {
     const double fast = original_context > 0 ? min_(1.0, max_(0.0, (in_context - double{low_freq_factor}) / span)) : 0.0;
     return turns * ((1.0 - fast) / double{factor} + fast);
   }
-  FOVEA_FIELDS(RopeParams, FOVEA_OPTIONAL_TABLE(cos_sin, rotary), FOVEA_OPTIONAL_AT_LEAST(rotary_dim, 0), FOVEA_OPTIONAL(theta), FOVEA_OPTIONAL(factor),
-               FOVEA_OPTIONAL(low_freq_factor), FOVEA_OPTIONAL(high_freq_factor), FOVEA_OPTIONAL_AT_LEAST(original_context, 0))
+  FOVEA_FIELDS(RopeParams, FOVEA_OPTIONAL_TABLE(cos_sin, rotary), FOVEA_OPTIONAL_AT_LEAST(rotary_dim, 0), FOVEA_OPTIONAL(theta),
+               FOVEA_OPTIONAL(factor), FOVEA_OPTIONAL(low_freq_factor), FOVEA_OPTIONAL(high_freq_factor),
+               FOVEA_OPTIONAL_AT_LEAST(original_context, 0))
 };
 
 template <Pairing P>
@@ -59,7 +60,8 @@ struct RotaryEmbedding : VariantBase {
   /// Cosine and sine.
   template <class T>
   FOVEA_FN ElementPair<T> looked_up(Element e, int32_t position) const {
-    return {T(p.cos_sin(position, e.i)), T(p.cos_sin(position, e.i + p.cos_sin.cols / 2))};
+    const float* row = p.cos_sin.row(position);  // pairs are half as many as its columns
+    return {T(row[e.i]), T(row[e.i + p.cos_sin.cols / 2])};
   }
   /// Off by at most 2^-22 + 2^-52 * |position| with float.
   template <class T>

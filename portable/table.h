@@ -43,6 +43,8 @@ struct Table2D {
   int64_t row_stride = 0;
 
   FOVEA_FN bool empty() const { return rows <= 0 || cols <= 0; }
+  /// Where the `cols` entries of a row begin, the row clamped; for loops over columns, of tables that aren't empty.
+  FOVEA_FN const T* row(int32_t row) const { return data + clamped(row, rows) * row_stride; }
   FOVEA_FN T operator()(int32_t row, int32_t col) const {
     return empty() ? T(0) : data[clamped(row, rows) * row_stride + clamped(col, cols)];
   }
