@@ -111,4 +111,20 @@ DEFECTS = {
         ("src/problem/run.cc", "checked_scale(problem, args) * (variant.transforms_query ? 1.0f : args.q_scale);", "checked_scale(problem, args);")],
     "default position of later formats forgotten": [
         ("portable/batch_view.h", "tokens_before(b, request, i) : 0);", "0 : 0);")],
+    "keys turn the other way": [
+        ("portable/rope.h", "x.a * angle.a - x.b * angle.b, x.b * angle.a + x.a * angle.b", "x.a * angle.a + x.b * angle.b, x.b * angle.a - x.a * angle.b")],
+    "a full tile where any pair is kept": [
+        ("portable/interval.h", "Tri operator<=(Interval a, Interval b) { return {a.lo <= b.hi, a.hi <= b.lo}; }",
+         "Tri operator<=(Interval a, Interval b) { return {a.lo <= b.hi, a.lo <= b.lo}; }")],
+    "rows of other requests left out of a tile's bounds": [
+        (KERNEL + "columns.h", "for (int32_t r = 1; r < num_rows; ++r) {\n    const Position<>& at", "for (int32_t r = num_rows; r < num_rows; ++r) {\n    const Position<>& at")],
+    "a full tile's missing columns": [
+        (KERNEL + "columns.h", "table.full = tile_class == TileClass::full && set.tiles.columns.contains(whole) && whole.end <= set.bounds.col_end_min;",
+         "table.full = tile_class == TileClass::full;")],
+    "keys staged without their scale": [
+        (KERNEL + "stage.h", "args.scales != nullptr ? args.scales[c] : args.scale, row);", "args.scales != nullptr ? args.scales[c] : 1.0f, row);")],
+    "query scale lost where queries transform": [
+        (KERNEL + "rows.h", "const Vec scale = broadcast(params.q_scale);", "const Vec scale = broadcast(1.0f);")],
+    "chunks begin one token late": [
+        ("portable/kv_range.h", "max_(0, q_first / range.chunk * range.chunk)", "max_(0, q_first / range.chunk * range.chunk + 1)")],
 }
