@@ -61,7 +61,8 @@ struct Element {
 struct VariantBase {
   struct Mask {
     static constexpr bool keeps_all = true;
-    static constexpr bool exact_on_tiles = true;  // of one request empty and full tiles are always found (portable/tile_class_test.cc proves it)
+    static constexpr bool exact_on_tiles =
+        true;  // of one request empty and full tiles are always found (portable/tile_class_test.cc proves it)
     template <class I>
     FOVEA_FN bool keep(const Position<I>&) const {
       return true;
