@@ -22,8 +22,14 @@ class Memory {
   TensorView integers(const std::vector<std::int32_t>& values);
   TensorView floats(const std::vector<float>& values);
 
+  struct Block {
+    std::unique_ptr<std::byte[]> bytes;
+    std::size_t size;
+  };
+  const std::vector<Block>& blocks() const { return blocks_; }
+
  private:
-  std::vector<std::unique_ptr<std::byte[]>> blocks_;
+  std::vector<Block> blocks_;
 };
 
 /// All tokens of one cache, by storage index (page * page_size + slot), dequantised.

@@ -6,6 +6,7 @@
 
 #include "check/case.h"
 #include "check/compare.h"
+#include "check/on_device.h"
 #include "fovea/error.h"
 
 namespace fovea::check {
@@ -20,14 +21,17 @@ Verdict run_on(const Engine& engine, const Case& c, DType o_dtype, const Prepare
   spec.o_dtype = o_dtype;
   const Attention attention = engine.prepare(spec, c.limits, options);
   Plan plan = attention.new_plan();
+  const CaseOnDevice moved(engine, c);
   Outputs first = make_outputs(c, o_dtype);
   out = make_outputs(c, o_dtype);
   for (Outputs* outputs : {&first, &out}) {
-    RunArgs args = c.run;
-    args.o = outputs->o;
-    args.lse = outputs->lse;
-    attention.plan(plan, c.batch, {.masks = c.masks});
+    OutputsOnDevice results(engine, *outputs);
+    RunArgs args = moved.run();
+    args.o = results.o();
+    args.lse = results.lse();
+    attention.plan(plan, moved.batch(), {.masks = moved.masks()});
     attention.run(plan, args);
+    results.fetch();
   }
   if (first.o_memory != out.o_memory || first.lse_memory != out.lse_memory) {
     return {.worst = kInfinity, .text = "the same plan run twice gave different bits"};

@@ -177,10 +177,11 @@ void draw_output(Case& c, Random& random) {
 }  // namespace
 
 void* Memory::take(std::int64_t bytes) {
+  const std::size_t size = static_cast<std::size_t>(std::max<std::int64_t>(bytes, 1));
   // Not make_unique: a vector of bytes would be initialised twice.
-  blocks_.emplace_back(new std::byte[static_cast<std::size_t>(std::max<std::int64_t>(bytes, 1))]);
-  std::memset(blocks_.back().get(), 0xff, static_cast<std::size_t>(std::max<std::int64_t>(bytes, 1)));
-  return blocks_.back().get();
+  blocks_.push_back({.bytes = std::unique_ptr<std::byte[]>(new std::byte[size]), .size = size});
+  std::memset(blocks_.back().bytes.get(), 0xff, size);
+  return blocks_.back().bytes.get();
 }
 
 TensorView Memory::integers(const std::vector<std::int32_t>& values) {

@@ -44,7 +44,7 @@ int run_devices(const std::string& json) {
   const bench::Machine machine = bench::this_machine();
   Json backends = Json::array();
   std::string described;
-  for (const char* name : {"cpu", "reference"}) {
+  for (const char* name : {"cpu", "cuda", "reference"}) {
     const std::string text = describe_backend(name);
     described += fmt::format("  {:<12}{}\n", name, text);
     backends.push_back({{"name", name}, {"description", text}});

@@ -103,7 +103,7 @@ CLI::Option* add_json_option(CLI::App& app, std::string& path) {
 }
 
 void EngineChoice::add_to(CLI::App& app) {
-  app.add_option("--backend", backend, "cpu or reference")->type_name("B")->default_str("cpu");
+  app.add_option("--backend", backend, "cpu, cuda or reference")->type_name("B")->default_str("cpu");
   add_integer(app, "--threads", num_threads, 0, 4096, "Threads at most; 0: all this process may use. Never changes a result");
   app.add_option("--isa", isa, "avx2, avx512 or avx512_bf16; default: the fastest this machine runs")->type_name("ISA");
 }

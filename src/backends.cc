@@ -3,6 +3,9 @@
 #include <string_view>
 
 #include "backends/cpu/backend.h"
+#ifdef FOVEA_HAS_CUDA
+#include "backends/cuda/backend.h"
+#endif
 #include "backends/reference/backend.h"
 #include "src/backend.h"
 #include "src/support/check.h"
@@ -19,6 +22,9 @@ struct Entry {
 
 constexpr Entry kBackends[] = {
     {"cpu", [](const EngineOptions& options) { return make_cpu_backend(options); }},
+#ifdef FOVEA_HAS_CUDA
+    {"cuda", [](const EngineOptions& options) { return make_cuda_backend(options); }},
+#endif
     {"reference", [](const EngineOptions&) { return make_reference_backend(); }},
 };
 

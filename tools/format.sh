@@ -7,4 +7,4 @@ mode=(-i)
 if [[ "${1:-}" == "--check" ]]; then
   mode=(--dry-run --Werror)
 fi
-git ls-files -z --cached --others --exclude-standard -- '*.h' '*.cc' '*.cu' ':!third_party' | xargs -0 -P "$(nproc)" -n 16 clang-format-16 "${mode[@]}"
+git ls-files -z --cached --others --exclude-standard -- '*.h' '*.cc' '*.cu' '*.cuh' ':!third_party' | xargs -0 -P "$(nproc)" -n 16 clang-format-16 "${mode[@]}"

@@ -35,9 +35,30 @@ inline std::vector<Target> cpu_targets() {
   return targets;
 }
 
+/// The first GPU, where there is one.
+inline std::vector<Target> gpu_targets() {
+  const EngineOptions options{.backend = "cuda"};
+  try {
+    const Engine engine(options);
+    return {{"cuda", options}};
+  } catch (const Error&) {
+    return {};  // no driver, no GPU, or not in this build
+  }
+}
+
+/// Whose memory is the host's.
 inline std::vector<Target> all_targets() {
   std::vector<Target> targets = cpu_targets();
   targets.push_back({"reference", {.backend = "reference"}});
+  return targets;
+}
+
+/// All of them: for tests that bring tensors to the engine's device.
+inline std::vector<Target> device_targets() {
+  std::vector<Target> targets = all_targets();
+  for (const Target& target : gpu_targets()) {
+    targets.push_back(target);
+  }
   return targets;
 }
 

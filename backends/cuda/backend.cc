@@ -1,0 +1,90 @@
+#include "backends/cuda/backend.h"
+
+#include <mutex>
+
+#include "backends/builtin_variants.h"
+#include "backends/cuda/memory.h"
+#include "backends/cuda/module.h"
+#include "src/support/check.h"
+
+namespace fovea {
+namespace cuda {
+namespace {
+
+class CudaBackend : public Backend {
+ public:
+  explicit CudaBackend(int device_id) : gpu_(device_id), compiler_(gpu_.architecture(), driver().version) {}
+
+  std::string name() const override { return "cuda"; }
+  Device device() const override { return {DeviceType::cuda, gpu_.id}; }
+  std::string describe() const override {
+    return fmt::format("cuda:{} ({}, {}, {} multiprocessors, {} GiB; driver of CUDA {}; {})", gpu_.id, gpu_.name, gpu_.architecture(),
+                       gpu_.num_multiprocessors, gpu_.memory_bytes >> 30, version_text(driver().version), compiler_.describe());
+  }
+  bool host_accessible() const override { return false; }
+  std::span<const VariantInfo> variants() const override { return builtin_variants(); }
+  const VariantInfo& variant(const Variant& variant) const override {
+    if (!variant.sources.empty()) {
+      throw Unsupported(fmt::format("prepare: variant '{}' is given as text; on cuda:{} that is not possible yet, on the cpu it is",
+                                    variant.name, gpu_.id));
+    }
+    return builtin_variant(variant.name);
+  }
+
+  std::vector<Candidate> candidates(const Problem& problem) const override {
+    std::vector<Candidate> answers;
+    for (const AttentionKernel& kernel : attention_kernels()) {
+      answers.push_back(kernel.candidate(problem, variant(problem.spec.variant), limits_of(gpu_)));
+    }
+    return answers;
+  }
+
+  std::unique_ptr<Module> load(const Problem& problem, const Choice& choice) const override {
+    ops();  // so that nothing compiles after prepare()
+    return load_attention(gpu_, compiler_, problem, choice);
+  }
+
+  void* allocate(std::size_t bytes) const override { return cuda::allocate(gpu_, bytes); }
+  void free(void* memory) const noexcept override { free_memory(gpu_, memory); }
+  std::unique_ptr<DevicePlan> new_device_plan(std::size_t bytes) const override { return make_device_plan(gpu_, bytes); }
+
+  void copy_to_device(void* to, const void* from, std::size_t bytes) const override {
+    const ContextScope scope(gpu_.context());
+    checked("cuMemcpyHtoD", driver().api.cuMemcpyHtoD(device_pointer(to), from, bytes), "{} bytes", bytes);
+  }
+  void copy_to_host(void* to, const void* from, std::size_t bytes) const override {
+    const ContextScope scope(gpu_.context());
+    checked("cuMemcpyDtoH", driver().api.cuMemcpyDtoH(to, device_pointer(from), bytes), "{} bytes", bytes);
+  }
+  void synchronise(Stream stream) const override {
+    const ContextScope scope(gpu_.context());
+    checked("cuStreamSynchronize", driver().api.cuStreamSynchronize(cu_stream(stream)), "cuda:{}", gpu_.id);
+  }
+
+  void merge_states(const MergeStatesParams& params, Stream stream) const override { ops().merge_states(params, stream); }
+  void append_kv(const AppendParams& params, Stream stream) const override { ops().append_kv(params, stream); }
+
+ private:
+  const CacheOps& ops() const {
+    const std::lock_guard lock(mutex_);
+    if (ops_ == nullptr) {
+      ops_ = std::make_unique<CacheOps>(gpu_, compiler_);
+    }
+    return *ops_;
+  }
+
+  Gpu gpu_;
+  Compiler compiler_;
+  mutable std::mutex mutex_;
+  mutable std::unique_ptr<CacheOps> ops_;
+};
+
+}  // namespace
+}  // namespace cuda
+
+std::unique_ptr<Backend> make_cuda_backend(const EngineOptions& options) {
+  FOVEA_CHECK(options.isa.empty(), "engine: isa '{}' is given with the cuda backend; it is of the cpu's", options.isa);
+  return std::make_unique<cuda::CudaBackend>(options.device_id);
+}
+
+}  // namespace fovea

@@ -1,0 +1,39 @@
+// What an attention kernel of this backend is to the rest of it: an answer to problems, and generated source for each configuration.
+#pragma once
+
+#include <span>
+#include <string>
+#include <string_view>
+
+#include "src/backend.h"
+
+namespace fovea::cuda {
+
+/// What kernels choose by.
+struct GpuLimits {
+  std::int32_t num_multiprocessors = 0;
+  std::int32_t max_shared_bytes = 0;  // of a CTA; a multiprocessor has 1 KiB more, and takes 1 KiB of it for every CTA
+};
+
+/// One configuration of a kernel as it is compiled and launched.
+struct KernelCode {
+  std::string include;                 // "backends/cuda/kernels/attention_sm80/kernel.cuh"
+  std::string call;                    // "fovea::cuda::attention_sm80::attention<kConfig, Rule>", with kConfig defined before
+  std::string definition;              // of kConfig
+  std::int32_t threads = 0, ctas = 1;  // of a multiprocessor, for registers
+  std::int32_t shared_bytes = 0;
+};
+
+struct AttentionKernel {
+  std::string_view name;
+  Candidate (*candidate)(const Problem& problem, const VariantShape& variant, const GpuLimits& gpu);
+  KernelCode (*code)(const Problem& problem, const GpuLimits& gpu, const KernelConfig& config);
+};
+
+/// The explicit list.
+std::span<const AttentionKernel> attention_kernels();
+
+/// Lines after `using Rule = ...;`: one kernel named `attention`.
+std::string source_of(const KernelCode& code);
+
+}  // namespace fovea::cuda

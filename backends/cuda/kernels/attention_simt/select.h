@@ -1,0 +1,11 @@
+// attention_simt for the host: which problems it takes, with which tiles.
+#pragma once
+
+#include "backends/cuda/kernels.h"
+
+namespace fovea::cuda::attention_simt {
+
+Candidate candidate(const Problem& problem, const VariantShape& variant, const GpuLimits& gpu);
+KernelCode code(const Problem& problem, const GpuLimits& gpu, const KernelConfig& config);
+
+}  // namespace fovea::cuda::attention_simt

@@ -1,0 +1,153 @@
+#include "backends/cuda/kernels/attention_sm80/select.h"
+
+#include <fmt/format.h>
+
+#include <optional>
+
+#include "backends/cuda/kernels/attention_sm80/layout.h"
+#include "src/support/check.h"
+
+namespace fovea::cuda::attention_sm80 {
+namespace {
+
+constexpr std::uint64_t kCost = 100;
+constexpr std::int32_t kMaxDim = 256;  // o of 16 rows in registers: half of them at 256
+constexpr std::int32_t kSharedOfCta = 1024;
+constexpr std::int32_t kFewRows = 16, kManyRows = 64;
+constexpr std::int32_t kTilesKv[] = {64, 32, 16};
+
+/// Room for `ctas` CTAs on a multiprocessor.
+bool fits(const Config& config, const GpuLimits& gpu, std::int32_t ctas) {
+  return (layout_of(config).bytes + kSharedOfCta) * ctas <= gpu.max_shared_bytes + kSharedOfCta;
+}
+
+/// How a configuration is compiled. Few rows: the warps share the columns of a tile. Many rows: each has rows of its own.
+Config config_of(const Problem& problem, const GpuLimits& gpu, const KernelConfig& kernel, std::int32_t ctas) {
+  const AttentionSpec& spec = problem.spec;
+  const bool few = kernel.tile_q == kFewRows;
+  Config config{.q = spec.q_dtype,
+                .k = spec.k_dtype,
+                .v = spec.v_dtype,
+                .head_dim_qk = ceil_div(spec.head_dim_qk, 16) * 16,
+                .head_dim_vo = ceil_div(spec.head_dim_vo, 16) * 16,
+                .tile_q = kernel.tile_q,
+                .tile_kv = kernel.tile_kv,
+                .warps_q = few ? 1 : kernel.tile_q / 16,
+                .warps_kv = few ? kernel.tile_kv / 16 : 1,
+                .stages = 3,
+                .token_scales = spec.kv_quant == KvQuant::token,
+                .form = kernel.form};
+  if (!few || !fits(config, gpu, ctas)) {
+    config.stages = 2;
+  }
+  return config;
+}
+
+/// CTAs of a multiprocessor that this kernel wants: two, where shared memory has room.
+std::int32_t ctas_of(const Problem& problem, const GpuLimits& gpu, const KernelConfig& kernel) {
+  for (const std::int32_t ctas : {2, 1}) {
+    if (fits(config_of(problem, gpu, kernel, ctas), gpu, ctas)) {
+      return ctas;
+    }
+  }
+  return 0;
+}
+
+std::vector<KernelConfig> configs_for(const Problem& problem, std::int32_t tile_kv) {
+  // Costs in 1/16 of a tile of their own: an item is about two tiles of latency before the first is there.
+  KernelConfig few{
+      .tile_q = kFewRows, .tile_kv = tile_kv, .form = PlanForm::ranges, .cost = {.fixed = 32, .per_tile = 16, .per_partial = 16}};
+  const KernelConfig many{
+      .tile_q = kManyRows, .tile_kv = tile_kv, .form = PlanForm::list, .cost = {.fixed = 32, .per_tile = 16, .per_partial = 16}};
+  switch (problem.options.policy) {
+    case Policy::batch_invariant: {
+      // One configuration for everything. By the limits alone: a batch of many requests must not change what one request gets.
+      const std::int64_t rows = std::int64_t{problem.limits.max_query_tokens_per_request} * problem.group_size;
+      few.form = PlanForm::list;
+      return {rows <= few.tile_q ? few : many};
+    }
+    case Policy::fixed_split:
+      few.form = PlanForm::list;
+      return {few, many};
+    case Policy::throughput:
+      break;
+  }
+  return {few, many};
+}
+
+/// Empty: taken.
+std::string refusal_of(const AttentionSpec& spec, const VariantShape& variant) {
+  if (variant.transforms_query || variant.transforms_key || variant.transforms_value) {
+    return fmt::format("variant '{}' transforms queries, keys or values", spec.variant.name);
+  }
+  std::optional<DType> wide;
+  for (const auto& [role, dtype] : {std::pair{"q", spec.q_dtype}, std::pair{"k", spec.k_dtype}, std::pair{"v", spec.v_dtype}}) {
+    if (row_of(dtype).bits > 16) {
+      return fmt::format("{} is {}; it multiplies f16, bf16, e4m3 and e5m2", role, name_of(dtype));
+    }
+    if (row_of(dtype).bits == 16) {
+      if (wide && *wide != dtype) {
+        return fmt::format("{} is {} beside {}; 16-bit types may not be mixed", role, name_of(dtype), name_of(*wide));
+      }
+      wide = dtype;
+    }
+  }
+  if (spec.head_dim_qk > kMaxDim || spec.head_dim_vo > kMaxDim) {
+    return fmt::format("head dims {} and {}; at most {}", spec.head_dim_qk, spec.head_dim_vo, kMaxDim);
+  }
+  return {};
+}
+
+}  // namespace
+
+Candidate candidate(const Problem& problem, const VariantShape& variant, const GpuLimits& gpu) {
+  Candidate answer{.kernel = "attention_sm80", .refusal = refusal_of(problem.spec, variant), .cost = kCost};
+  if (!answer.refusal.empty()) {
+    return answer;
+  }
+  // The largest tile of which two CTAs fit, else the largest that fits at all.
+  std::int32_t best_tile = 0, best_ctas = 0;
+  for (const std::int32_t tile_kv : kTilesKv) {
+    if (problem.options.policy == Policy::fixed_split && problem.options.fixed_split % tile_kv != 0) {
+      continue;
+    }
+    std::int32_t ctas = 2;
+    for (const KernelConfig& config : configs_for(problem, tile_kv)) {
+      ctas = std::min(ctas, ctas_of(problem, gpu, config));
+    }
+    if (ctas > best_ctas) {
+      best_tile = tile_kv;
+      best_ctas = ctas;
+    }
+  }
+  if (best_ctas == 0) {
+    answer.refusal =
+        problem.options.policy == Policy::fixed_split && problem.options.fixed_split % kTilesKv[2] != 0
+            ? fmt::format("fixed_split = {} is no multiple of {}, its smallest kv tile", problem.options.fixed_split, kTilesKv[2])
+            : fmt::format("no kv tile fits into {} bytes of shared memory", gpu.max_shared_bytes);
+    return answer;
+  }
+  answer.choice = {.kernel = answer.kernel,
+                   .configs = configs_for(problem, best_tile),
+                   .num_workers = problem.options.num_workers > 0 ? problem.options.num_workers : best_ctas * gpu.num_multiprocessors,
+                   .reason = fmt::format("{} CTAs a multiprocessor", best_ctas)};
+  return answer;
+}
+
+KernelCode code(const Problem& problem, const GpuLimits& gpu, const KernelConfig& kernel) {
+  const std::int32_t ctas = ctas_of(problem, gpu, kernel);
+  const Config c = config_of(problem, gpu, kernel, ctas);
+  return {.include = "backends/cuda/kernels/attention_sm80/kernel.cuh",
+          .call = "fovea::cuda::attention_sm80::attention<kConfig, Rule>",
+          .definition = fmt::format(
+              "fovea::cuda::attention_sm80::Config kConfig{{.q = fovea::DType::{}, .k = fovea::DType::{}, .v = fovea::DType::{},\n"
+              "    .head_dim_qk = {}, .head_dim_vo = {}, .tile_q = {}, .tile_kv = {}, .warps_q = {}, .warps_kv = {}, .stages = {}, "
+              ".token_scales = {}, .form = fovea::PlanForm::{}}}",
+              name_of(c.q), name_of(c.k), name_of(c.v), c.head_dim_qk, c.head_dim_vo, c.tile_q, c.tile_kv, c.warps_q, c.warps_kv, c.stages,
+              c.token_scales, c.form == PlanForm::ranges ? "ranges" : "list"),
+          .threads = num_threads(c),
+          .ctas = ctas,
+          .shared_bytes = layout_of(c).bytes};
+}
+
+}  // namespace fovea::cuda::attention_sm80
