@@ -1,0 +1,38 @@
+#!/bin/bash
+# Runs the GPU tests of a folder that tools/stage_gpu_tests.sh made, on all cores (kernels are compiled as cases need them), and prints a summary.
+# Logs go into $1 (default ./gpu_test_logs). Ends with 1 when anything failed.
+set -uo pipefail
+here=$(cd "$(dirname "$0")" && pwd)
+logs=${1:-gpu_test_logs}
+mkdir -p "$logs"
+(cd "$here" && sha256sum --quiet --check digests) || exit 1
+export LD_LIBRARY_PATH=$here/lib FOVEA_LOG=0
+export FOVEA_CACHE_DIR=${FOVEA_CACHE_DIR:-$(mktemp -d)}
+shards=$(nproc)
+chmod +x "$here"/{fovea,conformance_test,cuda_ops_test}
+"$here/fovea" devices | tee "$logs/devices"
+"$here/cuda_ops_test" > "$logs/ops" 2>&1
+status=$?
+pids=()
+for ((s = 0; s < shards; ++s)); do
+  GTEST_TOTAL_SHARDS=$shards GTEST_SHARD_INDEX=$s "$here/conformance_test" --gtest_filter='*Conformance*/cuda*' > "$logs/conformance.$s" 2>&1 &
+  pids+=($!)
+done
+for pid in "${pids[@]}"; do wait "$pid" || status=1; done
+pids=()
+for ((s = 0; s < shards; ++s)); do
+  "$here/fovea" check --backend cuda --seed "$s" --cases "${CASES:-40}" > "$logs/check.$s" 2>&1 &
+  pids+=($!)
+done
+for pid in "${pids[@]}"; do wait "$pid" || status=1; done
+if command -v compute-sanitizer > /dev/null; then
+  for tool in memcheck initcheck synccheck racecheck; do
+    compute-sanitizer --tool $tool --error-exitcode 1 "$here/fovea" check --backend cuda --dtype bf16 --seed 1 --cases 6 > "$logs/$tool" 2>&1 || status=1
+    echo "$tool: $(tail -1 "$logs/$tool")"
+  done
+fi
+grep -h -E '^\[  (PASSED|FAILED)  \]' "$logs"/{ops,conformance.*} | sort | uniq -c
+grep -h -E 'cases passed' "$logs"/check.* | sort | uniq -c
+grep -h -A1 'FAILED case' "$logs"/check.* | cut -c1-400
+echo "GPU tests: $([[ $status == 0 ]] && echo all passed || echo FAILED), logs in $logs"
+exit $status
