@@ -185,7 +185,9 @@ void add_replay(CLI::App& app, Action& action) {
   const std::string group = "Device";
   command->add_option("--device", choice->device, "cpu, cuda, cuda:N or reference")->type_name("D")->default_str("cpu")->group(group);
   add_integer(*command, "--threads", choice->engine.num_threads, 0, 4096, "Threads at most; 0: all. Never changes an output")->group(group);
-  command->add_option("--isa", choice->engine.isa, "avx2, avx512 or avx512_bf16; default: the fastest this machine runs")->type_name("ISA")->group(group);
+  command->add_option("--isa", choice->engine.isa, "avx2, avx512 or avx512_bf16; default: the fastest this machine runs")
+      ->type_name("ISA")
+      ->group(group);
   add_json_option(*command, choice->json);
   command->footer(
       "Arrivals are on a virtual clock that advances by a fixed cost per step, so that steps and outputs are the same on every\n"
