@@ -28,6 +28,7 @@ struct Field {
   int32_t part = 0;               // which variant of a composition it belongs to, in written order
   Extent extent = Extent::any;    // tables alone
   int32_t at_least = kLowestInt;  // i32 alone
+  bool above_zero = false;        // f32 alone
 };
 
 inline constexpr int kMaxFields = 16;
@@ -105,6 +106,16 @@ constexpr FieldList joined_fields(const FieldList& first, const FieldList& secon
 #define FOVEA_OPTIONAL_AT_LEAST(name, least)                                                                                    \
   ::fovea::Field {                                                                                                              \
     #name, ::fovea::FieldTypeOf<decltype(Self::name)>::value, false, FOVEA_OFFSETOF(Self, name), 0, ::fovea::Extent::any, least \
+  }
+#define FOVEA_REQUIRED_ABOVE_ZERO(name)                                                                                  \
+  ::fovea::Field {                                                                                                       \
+    #name, ::fovea::FieldTypeOf<decltype(Self::name)>::value, true, FOVEA_OFFSETOF(Self, name), 0, ::fovea::Extent::any, \
+        ::fovea::kLowestInt, true                                                                                        \
+  }
+#define FOVEA_OPTIONAL_ABOVE_ZERO(name)                                                                                   \
+  ::fovea::Field {                                                                                                        \
+    #name, ::fovea::FieldTypeOf<decltype(Self::name)>::value, false, FOVEA_OFFSETOF(Self, name), 0, ::fovea::Extent::any, \
+        ::fovea::kLowestInt, true                                                                                         \
   }
 #define FOVEA_OPTIONAL(name) \
   ::fovea::Field { #name, ::fovea::FieldTypeOf<decltype(Self::name)>::value, false, FOVEA_OFFSETOF(Self, name) }

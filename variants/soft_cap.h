@@ -8,7 +8,7 @@ namespace fovea {
 struct SoftCap : VariantBase {
   struct Params {
     float cap;
-    FOVEA_FIELDS(Params, FOVEA_REQUIRED(cap))
+    FOVEA_FIELDS(Params, FOVEA_REQUIRED_ABOVE_ZERO(cap))
   };
   template <class T>
   FOVEA_FN T transform_logit(T logit, const Position<>&) const {

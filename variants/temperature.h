@@ -11,7 +11,7 @@ struct Temperature : VariantBase {
     float temperature = 1.0f;
     float position_scale = 0.0f;
     int32_t position_step = 8192;
-    FOVEA_FIELDS(Params, FOVEA_OPTIONAL(temperature), FOVEA_OPTIONAL(position_scale), FOVEA_OPTIONAL_AT_LEAST(position_step, 1))
+    FOVEA_FIELDS(Params, FOVEA_OPTIONAL_ABOVE_ZERO(temperature), FOVEA_OPTIONAL(position_scale), FOVEA_OPTIONAL_AT_LEAST(position_step, 1))
   };
   template <class T>
   FOVEA_FN T transform_logit(T logit, const Position<>& at) const {

@@ -79,10 +79,12 @@ double number_of(const FieldsTarget& target, const Value& value) {
   return std::get<double>(value.value);
 }
 
-float float_of(const FieldsTarget& target, const Value& value) {
+float float_of(const FieldsTarget& target, const Field& field, const Value& value) {
   const double number = number_of(target, value);
   FOVEA_CHECK(std::isfinite(number) && std::abs(number) <= std::numeric_limits<float>::max(), "{}: {} '{}' = {}; it must be a finite float",
               target.where, target.what, value.name, number);
+  FOVEA_CHECK(!field.above_zero || static_cast<float>(number) > 0.0f, "{}: {} '{}' = {}; it must be above 0", target.where, target.what,
+              value.name, number);
   return static_cast<float>(number);
 }
 
@@ -182,7 +184,7 @@ void store(std::byte* to, const T& value) {
 void fill_field(const FieldsTarget& target, const Field& field, const Value& value, std::byte* to) {
   switch (field.type) {
     case FieldType::f32:
-      return store(to, float_of(target, value));
+      return store(to, float_of(target, field, value));
     case FieldType::i32:
       return store(to, int_of(target, field, value));
     case FieldType::table_f32:

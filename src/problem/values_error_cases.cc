@@ -92,6 +92,10 @@ std::vector<ErrorCase> type_cases() {
                [](F& f) {
                  f.values.push_back({"b.slope", std::nan("")});
                }),
+      wrong<F>("run: params 'b.slope' = 0; it must be above 0",
+               [](F& f) {
+                 f.variant.param_fields.fields[1].above_zero = true, f.values.push_back({"b.slope", 0.0});
+               }),
       wrong<F>("run: params 'b.slope' = 1e+39; it must be a finite float",
                [](F& f) {
                  f.values.push_back({"b.slope", 1e39});

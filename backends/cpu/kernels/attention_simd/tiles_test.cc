@@ -34,6 +34,7 @@ struct Prefill {
   std::vector<std::int32_t> documents, indptr{0, kTokens}, pages;
   std::vector<float> q, k, v, o;
   Document::Mask mask;
+  Document::Params none;
 
   Prefill() {
     problem.spec.num_qo_heads = problem.spec.num_kv_heads = 1;
@@ -81,6 +82,7 @@ struct Prefill {
     p.sm_scale = 1.0f;
     p.head_dim_qk = p.head_dim_vo = kDim;
     p.mask = &mask;
+    p.variant_params = &none;
     return p;
   }
 };

@@ -92,6 +92,9 @@ std::string refusal_of(const AttentionSpec& spec, const VariantShape& variant) {
       wide = dtype;
     }
   }
+  if (row_of(spec.q_dtype).bits == 8 && spec.o_dtype == DType::f32) {
+    return fmt::format("o is f32 with queries in {}; it rounds weights to 16 bits", name_of(spec.q_dtype));
+  }
   if (spec.head_dim_qk > kMaxDim || spec.head_dim_vo > kMaxDim) {
     return fmt::format("head dims {} and {}; at most {}", spec.head_dim_qk, spec.head_dim_vo, kMaxDim);
   }
