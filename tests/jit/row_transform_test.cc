@@ -9,6 +9,7 @@
 #include "check/compare.h"
 #include "tests/conformance/targets.h"
 #include "tests/jit/fixture.h"
+#include "tests/jit/run_case.h"
 
 namespace fovea::test {
 namespace {
@@ -37,20 +38,6 @@ struct Twice : VariantBase {
   template <class T> FOVEA_FN T transform_value(T x, Element, const Position<>&) const { return T(2) * x; }
 };
 )");
-
-check::Outputs run_case(const Engine& engine, const check::Case& c, const Variant& variant) {
-  AttentionSpec spec = c.spec;
-  spec.variant = variant;
-  const Attention attention = engine.prepare(spec, c.limits, c.options);
-  Plan plan = attention.new_plan();
-  check::Outputs outputs = check::make_outputs(c, c.spec.o_dtype);
-  RunArgs args = c.run;
-  args.o = outputs.o;
-  args.lse = outputs.lse;
-  attention.plan(plan, c.batch, {.masks = c.masks});
-  attention.run(plan, args);
-  return outputs;
-}
 
 class RowTransform : public testing::TestWithParam<check::Target> {
  protected:

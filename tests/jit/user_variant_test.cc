@@ -15,6 +15,7 @@
 #include "src/jit/program.h"
 #include "tests/conformance/targets.h"
 #include "tests/jit/fixture.h"
+#include "tests/jit/run_case.h"
 
 namespace fovea::test {
 namespace {
@@ -42,20 +43,6 @@ Variant twin_of(const VariantInfo& builtin) {
     twin.name += (twin.name.empty() ? "" : "+") + twin.sources.back().name;
   }
   return twin;
-}
-
-check::Outputs run_case(const Engine& engine, const check::Case& c, const Variant& variant) {
-  AttentionSpec spec = c.spec;
-  spec.variant = variant;
-  const Attention attention = engine.prepare(spec, c.limits, c.options);
-  Plan plan = attention.new_plan();
-  check::Outputs outputs = check::make_outputs(c, c.spec.o_dtype);
-  RunArgs args = c.run;
-  args.o = outputs.o;
-  args.lse = outputs.lse;
-  attention.plan(plan, c.batch, {.masks = c.masks});
-  attention.run(plan, args);
-  return outputs;
 }
 
 class Twin : public testing::TestWithParam<check::Target> {};

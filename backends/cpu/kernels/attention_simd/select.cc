@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 
 #include "backends/cpu/kernels/attention_simd/kernel.h"
+#include "src/select/policy_configs.h"
 
 namespace fovea::cpu {
 namespace {
@@ -24,25 +25,6 @@ KernelConfig many_rows(std::int32_t tile_kv) {
   return {.tile_q = kMaxTileQ, .tile_kv = tile_kv, .form = PlanForm::list, .cost = {.fixed = 16, .per_tile = 16, .per_partial = 8}};
 }
 
-std::vector<KernelConfig> configs_for(const Problem& problem, std::int32_t tile_kv) {
-  KernelConfig few = few_rows(tile_kv);
-  const KernelConfig many = many_rows(tile_kv);
-  switch (problem.options.policy) {
-    case Policy::batch_invariant: {
-      // One configuration for everything. By the limits alone: a batch of many requests must not change what one request gets.
-      const std::int64_t rows = std::int64_t{problem.limits.max_query_tokens_per_request} * problem.group_size;
-      few.form = PlanForm::list;
-      return {rows <= few.tile_q ? few : many};
-    }
-    case Policy::fixed_split:
-      few.form = PlanForm::list;
-      return {few, many};
-    case Policy::throughput:
-      break;
-  }
-  return {few, many};
-}
-
 }  // namespace
 
 Candidate attention_simd_candidate(const Problem& problem) {
@@ -62,7 +44,7 @@ Candidate attention_simd_candidate(const Problem& problem) {
     }
   }
   candidate.choice = {.kernel = candidate.kernel,
-                      .configs = configs_for(problem, tile_kv),
+                      .configs = policy_configs(problem, few_rows(tile_kv), many_rows(tile_kv)),
                       .num_workers = problem.options.num_workers > 0 ? problem.options.num_workers : kDefaultWorkers,
                       .reason = "the only attention kernel of this backend"};
   return candidate;

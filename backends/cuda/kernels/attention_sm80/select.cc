@@ -5,6 +5,7 @@
 #include <optional>
 
 #include "backends/cuda/kernels/attention_sm80/layout.h"
+#include "src/select/policy_configs.h"
 #include "src/support/check.h"
 
 namespace fovea::cuda::attention_sm80 {
@@ -55,24 +56,11 @@ std::int32_t ctas_of(const Problem& problem, const GpuLimits& gpu, const KernelC
 
 std::vector<KernelConfig> configs_for(const Problem& problem, std::int32_t tile_kv) {
   // Costs in 1/16 of a tile of their own: an item is about two tiles of latency before the first is there.
-  KernelConfig few{
+  const KernelConfig few{
       .tile_q = kFewRows, .tile_kv = tile_kv, .form = PlanForm::ranges, .cost = {.fixed = 32, .per_tile = 16, .per_partial = 16}};
   const KernelConfig many{
       .tile_q = kManyRows, .tile_kv = tile_kv, .form = PlanForm::list, .cost = {.fixed = 32, .per_tile = 16, .per_partial = 16}};
-  switch (problem.options.policy) {
-    case Policy::batch_invariant: {
-      // One configuration for everything. By the limits alone: a batch of many requests must not change what one request gets.
-      const std::int64_t rows = std::int64_t{problem.limits.max_query_tokens_per_request} * problem.group_size;
-      few.form = PlanForm::list;
-      return {rows <= few.tile_q ? few : many};
-    }
-    case Policy::fixed_split:
-      few.form = PlanForm::list;
-      return {few, many};
-    case Policy::throughput:
-      break;
-  }
-  return {few, many};
+  return policy_configs(problem, few, many);
 }
 
 /// Empty: taken.
