@@ -60,7 +60,8 @@ struct State {
   TensorView lse;  // f32 [tokens, heads]
 };
 
-/// Where append_kv() puts new tokens: by request (tables as in Batch, kv_len after the append) or by slot.
+/// Where append_kv() puts new tokens: by request (tables as in Batch, kv_len after the append) or by slot. A place outside the cache is an
+/// error where the host can read the slots or page ids; on a GPU, which alone can, such a token is skipped.
 struct AppendArgs {
   TensorView k;   // [tokens, num_kv_heads, head_dim_qk], f32, f16 or bf16
   TensorView v;   // [tokens, num_kv_heads, head_dim_vo]
