@@ -82,6 +82,7 @@ Outputs make_outputs(const Case& c, DType o_dtype) {
 
 Bounds backend_bounds(const Case& c, const Dense& exact) {
   const Dense plain = plain_result(c);
+  const double half_ulp_of_weights = ulp_at(stored_dtype(c), 1) / 2;
   Bounds bounds{.o = std::vector<double>(exact.o.size()), .lse = std::vector<double>(exact.lse.size())};
   const std::size_t dim = static_cast<std::size_t>(c.spec.head_dim_vo);
   for (std::size_t at = 0; at < exact.lse.size(); ++at) {
@@ -91,7 +92,9 @@ Bounds backend_bounds(const Case& c, const Dense& exact) {
     }
     for (std::size_t i = at * dim; i < (at + 1) * dim; ++i) {
       const double float_units = 6 + 2 * exact.largest_logit[at] + exact.logit_magnitude[at];
-      bounds.o[i] = 2 * plain_error + ulp_at(c.spec.o_dtype, exact.o[i]) + 0x1p-24 * float_units * exact.o_magnitude[i];
+      const double weights_rounded = half_ulp_of_weights * std::min(exact.o_magnitude[i], 4 * exact.o_spread[i]);
+      bounds.o[i] =
+          std::max(2 * plain_error, weights_rounded) + ulp_at(c.spec.o_dtype, exact.o[i]) + 0x1p-24 * float_units * exact.o_magnitude[i];
     }
     const double lse = lse_asked(c, exact, at);
     bounds.lse[at] = std::isfinite(lse)

@@ -25,9 +25,14 @@ struct Verdict {
 };
 
 /// What an error may be:
-///   o:   2 * (largest error of the plain computation in the row) + 1 ulp of the output at the expected value
+///   o:   the larger of 2 * (largest error of the plain computation in the row) and of what one rounding of every weight may do
+///        + 1 ulp of the output at the expected value
 ///        + 2^-24 * (6 + 2 * largest |logit| + largest sum of |q_i k_i| * scale) * sum of weight * |v|
 ///   lse: 2 * (error of the plain computation) + 4 * 2^-24 * (1 + |lse| + largest sum of |q_i k_i| * scale)
+/// One rounding of every weight: a row that sees few keys can be lucky in the plain computation, which rounds weights divided by their sum,
+/// where a kernel rounds them undivided. With u half an ulp of 1 in the dtype of the weights that is at most u * sum of weight * |v|, and,
+/// the roundings knowing nothing of each other, hardly ever above 4 u * root of the sum of (weight * v)^2, seven standard deviations; the
+/// smaller of the two.
 /// The last terms are what float arithmetic may do where the plain computation is lucky. A weight e^s is off by |s| * 2^-24 for every
 /// rounding of s, of which kernels have two more than the plain formula (s in base 2, and after the maximum is taken off), by 4 * 2^-24
 /// with an exp2 of 2 ulp, and by 2 * 2^-24 in the sum and the quotient around it; an extra logit is a logit here. A dot product of n

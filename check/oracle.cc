@@ -216,7 +216,7 @@ class RowComputation {
 
   void accumulate(const std::vector<Key>& keys, const std::vector<N>& weights, N sum, std::size_t at, int kv_head) {
     const std::size_t dim = static_cast<std::size_t>(c_.spec.head_dim_vo);
-    std::vector<N> o(dim, N(0)), magnitude(dim, N(0));
+    std::vector<N> o(dim, N(0)), magnitude(dim, N(0)), spread(dim, N(0));
     for (std::size_t j = 0; j < keys.size(); ++j) {
       const double* v = c_.pools[static_cast<std::size_t>(keys[j].pool)].v.data() +
                         static_cast<std::size_t>(keys[j].token * c_.spec.num_kv_heads + kv_head) * dim;
@@ -224,12 +224,14 @@ class RowComputation {
       for (std::size_t i = 0; i < dim; ++i) {
         o[i] += weight * static_cast<N>(v[i]);
         magnitude[i] += weight * std::fabs(static_cast<N>(v[i]));
+        spread[i] += weight * weight * static_cast<N>(v[i]) * static_cast<N>(v[i]);
       }
     }
     for (std::size_t i = 0; i < dim; ++i) {
       const double value = static_cast<double>(o[i]);
       result_.o[at * dim + i] = rounding_.output == DType::f32 ? value : round_to(rounding_.output, value);
       result_.o_magnitude[at * dim + i] = static_cast<double>(magnitude[i]);
+      result_.o_spread[at * dim + i] = std::sqrt(static_cast<double>(spread[i]));
     }
   }
 
@@ -246,6 +248,7 @@ Dense compute(const Case& c, const Rounding& rounding) {
   const std::size_t elements = rows * heads * static_cast<std::size_t>(c.spec.head_dim_vo);
   Dense result{.o = std::vector<double>(elements, 0.0),
                .o_magnitude = std::vector<double>(elements, 0.0),
+               .o_spread = std::vector<double>(elements, 0.0),
                .lse = std::vector<double>(rows * heads, -kInfinity),
                .lse_with_extra = std::vector<double>(rows * heads, -kInfinity),
                .largest_logit = std::vector<double>(rows * heads, 0.0),
@@ -295,10 +298,11 @@ bool sees(const Case& c, int request, int qo_idx, int q_pos, int kv_pos) {
 
 Dense exact_result(const Case& c) { return compute<double>(c, {}); }
 
-Dense plain_result(const Case& c) {
+Dense plain_result(const Case& c) { return compute<float>(c, {.stored = stored_dtype(c), .output = c.spec.o_dtype}); }
+
+DType stored_dtype(const Case& c) {
   // Nobody keeps weights in 8 bits: with such queries the output's dtype says how exact a computation is meant to be.
-  const DType stored = row_of(c.spec.q_dtype).bits > 8 ? c.spec.q_dtype : c.spec.o_dtype;
-  return compute<float>(c, {.stored = stored, .output = c.spec.o_dtype});
+  return row_of(c.spec.q_dtype).bits > 8 ? c.spec.q_dtype : c.spec.o_dtype;
 }
 
 }  // namespace fovea::check

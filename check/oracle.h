@@ -11,6 +11,7 @@ namespace fovea::check {
 struct Dense {
   std::vector<double> o;            // [rows, heads, head_dim_vo]
   std::vector<double> o_magnitude;  // the same sum over |v|: what rounding errors of weights are relative to
+  std::vector<double> o_spread;     // root of the sum of (weight * v)^2: how far errors of weights that know nothing of each other come
   std::vector<double> lse;          // [rows, heads]
   std::vector<double> lse_with_extra;
   std::vector<double> largest_logit;    // in magnitude, as it enters the exponential
@@ -23,9 +24,11 @@ bool sees(const Case& c, int request, int qo_idx, int q_pos, int kv_pos);
 /// In double, nothing rounded.
 Dense exact_result(const Case& c);
 
-/// The same formula done plainly: float arithmetic, logits and weights rounded to the dtype of q (that of o where q has 8 bits), outputs to
-/// that of o. How far it is from
-/// the exact result is what a backend is measured by.
+/// The same formula done plainly: float arithmetic, logits and weights rounded to `stored_dtype`, outputs to the dtype of o. How far it is
+/// from the exact result is what a backend is measured by.
 Dense plain_result(const Case& c);
+
+/// What a plain computation keeps logits and weights in: the dtype of q, that of o where q has 8 bits.
+DType stored_dtype(const Case& c);
 
 }  // namespace fovea::check
