@@ -57,7 +57,8 @@ struct Element {
 ///   transform_logit(T logit, Position<>)    logit = sm_scale * q . k (natural); its result goes into softmax, or with use_softmax = false
 ///                                           is the weight
 ///   extra_logit<T>(Position<>)              a logit without a value (attention sink); once per row, at finalisation; kv_pos is not set
-///   transform_output(T o, Position<>)       once per element, at finalisation; kv_pos is not set
+///   transform_output(T o, Position<>)       once per element, at finalisation; kv_pos is not set. A row that sees nothing is 0 and not
+///                                           transformed; with use_softmax = false it is a sum like any other, and 0 is what comes in
 struct VariantBase {
   struct Mask {
     static constexpr bool keeps_all = true;

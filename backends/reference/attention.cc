@@ -148,10 +148,10 @@ struct Result {
 
 Result attend_row(const KernelParams& p, const Hooks& v, const Query& query) {
   double top = -kInfinity;
-  bool empty = true;
+  bool empty = v.use_softmax;  // a sum of weights is a sum with nothing in it too: 0, which transform_output() is given
   for_each_key(p, v, query, [&](const KvView&, Slot, const Position<>&, double logit) {
     top = max_(top, logit);
-    empty = empty && v.use_softmax && logit == -kInfinity;  // NaN is something to see: it comes out
+    empty = empty && logit == -kInfinity;  // NaN is something to see: it comes out
   });
 
   Result r{.o = std::vector<double>(static_cast<std::size_t>(p.head_dim_vo))};
@@ -171,7 +171,7 @@ Result attend_row(const KernelParams& p, const Hooks& v, const Query& query) {
       r.o[i] += weight * value[i];
     }
   });
-  r.lse = top + std::log(sum);
+  r.lse = top + std::log(sum);  // without softmax nobody asks for it
   r.lse_with_extra = r.lse;
   const double extra = v.extra_logit(p.mask, p.variant_params, query.at);
   if (extra > -kInfinity) {

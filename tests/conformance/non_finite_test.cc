@@ -1,4 +1,4 @@
-// NaN and infinity: what a row sees comes out of it, in o and in lse; what it doesn't see never does; and a spoilt state is not an empty
+// NaN and infinity: what a row sees comes out of it, in o and in lse; what no row of a tile sees never does; a spoilt state is not an empty
 // one.
 #include <gtest/gtest.h>
 

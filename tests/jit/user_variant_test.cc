@@ -146,6 +146,26 @@ TEST_P(UserVariant, ComposesAsWritten) {
   EXPECT_NEAR(mean_value(engine_, kScaled + other, told_apart), weighted_mean(0.5f), 1e-5);
 }
 
+TEST_P(UserVariant, WithoutSoftmaxARowThatSeesNothingIsAnEmptySum) {
+  const Variant sum = Variant::from_source("sum_plus_ten", R"(
+    struct SumPlusTen : VariantBase {
+      static constexpr bool use_softmax = false;
+      struct Mask {
+        int32_t count;
+        template <class I> FOVEA_FN auto keep(const Position<I>& at) const { return at.kv_pos < count; }
+        FOVEA_FN constexpr KvRange range() const { return {}; }
+        FOVEA_FIELDS(Mask, FOVEA_REQUIRED(count))
+      };
+      template <class T> FOVEA_FN T transform_logit(T logit, const Position<>&) const { return logit; }
+      template <class T> FOVEA_FN T transform_output(T o, const Position<>&) const { return o + T(10); }
+      Mask m;
+    };)");
+  for (const auto& [keys, expected] : {std::pair{3, 0 * 1 + 1 * 2 + 2 * 3 + 10}, std::pair{1, 10}, std::pair{0, 10}}) {
+    const Value count{"count", keys};
+    EXPECT_EQ(mean_value(engine_, sum, {}, {&count, 1}), static_cast<float>(expected)) << keys << " keys";
+  }
+}
+
 TEST_P(UserVariant, OtherTextUnderTheSameNameIsAnotherVariant) {
   // A researcher edits and tries again, in the same process: same names in the code, which must not meet.
   const Value factor{"factor", 1.0f};
