@@ -3,7 +3,6 @@
 #include <fmt/format.h>
 #include <fmt/ranges.h>
 
-#include <algorithm>
 #include <string>
 #include <vector>
 
@@ -12,13 +11,7 @@
 
 namespace fovea {
 VariantInfo variant_info(std::string_view name, const VariantShape& shape) {
-  VariantInfo info{shape, std::string(name), {}};
-  for (std::size_t begin = 0; begin <= name.size();) {
-    const std::size_t end = std::min(name.find('+', begin), name.size());
-    info.parts.emplace_back(name.substr(begin, end - begin));
-    begin = end + 1;
-  }
-  return info;
+  return {shape, std::string(name), Variant(name).parts()};
 }
 
 std::span<const VariantInfo> builtin_variants() {

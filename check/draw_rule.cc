@@ -1,5 +1,7 @@
 #include "check/draw_rule.h"
 
+#include <fmt/format.h>
+
 #include <algorithm>
 #include <cmath>
 #include <cstring>
@@ -7,20 +9,11 @@
 #include <string_view>
 #include <utility>
 
+#include "check/oracle.h"
 #include "check/storage.h"
 
 namespace fovea::check {
 namespace {
-
-std::vector<std::string> parts_of(std::string_view name) {
-  std::vector<std::string> parts;
-  for (std::size_t begin = 0; begin <= name.size();) {
-    const std::size_t end = std::min(name.find('+', begin), name.size());
-    parts.emplace_back(name.substr(begin, end - begin));
-    begin = end + 1;
-  }
-  return parts;
-}
 
 /// Mask bits of every request, packed as the variant wants them. Some rows are all zero, some columns all one.
 void draw_bits(Case& c, Random& random, std::vector<Value>& values) {
@@ -203,6 +196,26 @@ void draw_part_of_params(Case& c, Random& random, const std::string& part) {
   }
 }
 
+/// Classes of one head, pair by pair: the rules drawn here look at no head.
+std::vector<std::uint8_t> classes_of_request(const Case& c, int r, const TileClasses& tiles) {
+  const DenseRequest& request = c.requests[static_cast<std::size_t>(r)];
+  std::vector<std::uint8_t> classes;
+  for (int q = 0; q < request.qo_len; q += tiles.tile_q) {
+    for (int k = 0; k < request.kv_len; k += tiles.tile_kv) {
+      bool any = false, all = true;
+      for (int i = q; i < std::min(q + tiles.tile_q, request.qo_len); ++i) {
+        for (int j = k; j < std::min(k + tiles.tile_kv, request.kv_len); ++j) {
+          const bool seen = sees(c, r, i, request.q_pos + i, j);
+          any |= seen;
+          all &= seen;
+        }
+      }
+      classes.push_back(static_cast<std::uint8_t>(all ? 2 : (any ? 1 : 0)));
+    }
+  }
+  return classes;
+}
+
 }  // namespace
 
 double Rope::frequency(int i) const {
@@ -224,7 +237,7 @@ double Rope::frequency(int i) const {
 
 void draw_masks(Case& c, Random& random) {
   std::vector<Value> chosen;
-  for (const std::string& part : parts_of(c.spec.variant.name)) {
+  for (const std::string& part : c.spec.variant.parts()) {
     draw_part_of_mask(c, random, part, chosen);
   }
   const int num_masks = random.percent(25) ? random.between(2, 3) : 1;
@@ -255,10 +268,37 @@ void draw_masks(Case& c, Random& random) {
 }
 
 void draw_params(Case& c, Random& random) {
-  for (const std::string& part : parts_of(c.spec.variant.name)) {
+  for (const std::string& part : c.spec.variant.parts()) {
     draw_part_of_params(c, random, part);
   }
   c.run.params = c.params;
+}
+
+void draw_tiles(Case& c, Random& random) {
+  if (!random.percent(30)) {
+    return;
+  }
+  TileClasses tiles{
+      .tile_q = random.pick({1, 3, 16, 64, 1000}), .tile_kv = random.pick({1, 5, 16, 64, 64, 128}), .per_head = random.percent(30)};
+  const int blurred = random.pick({0, 10, 50});                                        // percent
+  std::vector<std::uint8_t> classes(static_cast<std::size_t>(random.below(3)), 0xff);  // nobody's, in front
+  std::vector<int> indptr{static_cast<int>(classes.size())};
+  for (std::size_t r = 0; r < c.requests.size(); ++r) {
+    const std::vector<std::uint8_t> of_head = classes_of_request(c, static_cast<int>(r), tiles);
+    for (int head = 0; head < (tiles.per_head ? c.spec.num_qo_heads : 1); ++head) {
+      for (const std::uint8_t tile_class : of_head) {
+        classes.push_back(random.percent(blurred) ? 1 : tile_class);
+      }
+    }
+    indptr.push_back(static_cast<int>(classes.size()));
+  }
+  const auto count = static_cast<std::int64_t>(classes.size());
+  tiles.classes = TensorView::contiguous(c.memory.take(count), DType::u8, {count});
+  std::memcpy(tiles.classes.data, classes.data(), classes.size());
+  tiles.class_indptr = c.memory.integers(indptr);
+  MaskValues& planned = c.masks[static_cast<std::size_t>(c.run.mask_group)];
+  (planned.any ? *c.run.mask : planned).tiles = tiles;
+  c.notes.push_back(fmt::format("tiles {}x{}{}", tiles.tile_q, tiles.tile_kv, tiles.per_head ? " per head" : ""));
 }
 
 const std::vector<std::string>& variant_names() {

@@ -11,4 +11,7 @@ void draw_masks(Case& c, Random& random);
 
 void draw_params(Case& c, Random& random);
 
+/// For some cases, what the rule makes of tiles, some of them called mixed though they aren't. After everything else is drawn.
+void draw_tiles(Case& c, Random& random);
+
 }  // namespace fovea::check

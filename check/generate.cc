@@ -236,6 +236,7 @@ Case make_case(std::uint64_t seed, std::int64_t index, const CaseFilter& filter)
   draw_output(c, random);
   draw_policy(c, random);
   set_limits(c, random);
+  draw_tiles(c, random);
   return c;
 }
 

@@ -6,10 +6,14 @@
 
 namespace fovea {
 
+/// Every hook of a variant by name; those of its Mask are keep and range. (A look at a user's text, src/jit/look.cc, reads it too.)
+#define FOVEA_HOOKS(DO) DO(transform_query) DO(transform_key) DO(transform_value) DO(transform_logit) DO(extra_logit) DO(transform_output)
+#define FOVEA_HOOK_NAME(hook) int hook;
 /// Has a name that a variant has too, the name is ambiguous in a class derived from both; else it can be taken the address of.
 struct HookNames {
-  int transform_query, transform_key, transform_value, transform_logit, extra_logit, transform_output;
+  FOVEA_HOOKS(FOVEA_HOOK_NAME)
 };
+#undef FOVEA_HOOK_NAME
 template <class V>
 struct NamesTogether : V, HookNames {};
 

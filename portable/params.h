@@ -6,6 +6,7 @@
 #include "portable/compat.h"
 #include "portable/config.h"
 #include "portable/kv_range.h"
+#include "portable/tile_map.h"
 #include "portable/work.h"
 
 namespace fovea {
@@ -88,6 +89,7 @@ struct KernelParams {
   KvView kv[kMaxFormats];
   KernelConfig configs[kMaxKernelConfigs];
   KvRange range;       // of the mask: what kernels skip by
+  TileMap tile_map;    // of the mask, on the host: the cpu backend skips by it, others may leave it unread
   KvRange plan_range;  // what the plan was made with: the same, or everything for the mask group `any`
   int32_t num_configs, num_formats, num_workers;
   int32_t num_qo_heads, num_kv_heads, group_size;

@@ -15,9 +15,10 @@ struct VariantShape {
   bool has_extra_logit = false;
   bool transforms_query = false, transforms_key = false, transforms_value = false;
   TileAnswer tile_answer = TileAnswer::opaque;
-  KvRange (*range_of)(const void* mask) = nullptr;  // V::Mask::range()
-  TileClass (*class_of)(const void* mask, const Position<Interval>& tile) = nullptr;
-  void (*init_mask)(void* mask) = nullptr;  // default values
+  KvRange (*range_of)(const void* mask) = nullptr;                                          // V::Mask::range()
+  TileClass (*class_of)(const void* mask, const Position<Interval>& tile) = nullptr;        // by intervals
+  TileClass (*class_of_pairs)(const void* mask, const Position<Interval>& tile) = nullptr;  // by every pair, of one request and head
+  void (*init_mask)(void* mask) = nullptr;                                                  // default values
   void (*init_params)(void* params) = nullptr;
 };
 
@@ -29,6 +30,10 @@ KvRange range_of_mask(const void* mask) {
 template <class V>
 TileClass class_of_tile(const void* mask, const Position<Interval>& tile) {
   return classify(*static_cast<const typename V::Mask*>(mask), tile);
+}
+template <class V>
+TileClass class_of_pairs(const void* mask, const Position<Interval>& tile) {
+  return classify_pairs(*static_cast<const typename V::Mask*>(mask), tile);
 }
 /// `to` is bytes, aligned and large enough.
 template <class Struct>
@@ -47,6 +52,7 @@ inline constexpr VariantShape kVariantShapeOf{.mask_fields = V::Mask::fields(),
                                               .tile_answer = tile_answer<typename V::Mask>(),
                                               .range_of = range_of_mask<V>,
                                               .class_of = class_of_tile<V>,
+                                              .class_of_pairs = class_of_pairs<V>,
                                               .init_mask = init_struct<typename V::Mask>,
                                               .init_params = init_struct<typename V::Params>};
 

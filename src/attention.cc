@@ -79,6 +79,7 @@ KernelParams Plan::Impl::kernel_params(std::int32_t mask_group) const {
   p.head_dim_qk = problem.spec.head_dim_qk;
   p.head_dim_vo = problem.spec.head_dim_vo;
   p.range = p.plan_range = masks[static_cast<std::size_t>(mask_group)].range;
+  p.tile_map = masks[static_cast<std::size_t>(mask_group)].tile_map;
   p.partial.o = static_cast<float*>(partial_memory.get());
   p.partial.lse2 = p.partial.o + capacity.partial_rows * problem.spec.head_dim_vo;
   p.partial.rows_per_slot = capacity.rows_per_slot;
@@ -127,9 +128,6 @@ FieldsTarget fields_target(const Attention::Impl& attention, std::string_view wh
           .head_dim_qk = attention.problem.spec.head_dim_qk};
 }
 
-namespace {
-
-/// Fills `mask` from its defaults and `values`; returns its range.
 KvRange fill_mask(const FieldsTarget& target, Values values, VariantStorage& mask) {
   target.variant.init_mask(mask.bytes);
   fill_fields(target, values, mask.bytes);
@@ -144,23 +142,25 @@ KvRange fill_mask(const FieldsTarget& target, Values values, VariantStorage& mas
   return range;
 }
 
-}  // namespace
-
-std::int32_t stage_masks(const Attention::Impl& attention, const PlanArgs& args, std::int32_t num_requests,
-                         std::vector<PlannedMask>& staged) {
+std::int32_t stage_masks(const Attention::Impl& attention, const PlanArgs& args, const BatchView& view, std::vector<PlannedMask>& staged) {
   const std::size_t num_masks = args.masks.empty() ? 1 : args.masks.size();
   FOVEA_CHECK(num_masks <= staged.size(), "plan: {} mask groups are over Limits::max_mask_groups = {}", num_masks, staged.size());
   for (std::size_t m = 0; m < num_masks; ++m) {
     const MaskValues given = args.masks.empty() ? MaskValues{} : args.masks[m];
     PlannedMask& mask = staged[m];
     mask.any = given.any;
+    mask.tile_map = {};
     if (given.any) {
       FOVEA_CHECK(given.values.empty(), "plan: mask group {} is `any` and has {} values; a mask planned as `any` comes with every run", m,
                   given.values.size());
+      FOVEA_CHECK(!given.tiles.given(), "plan: mask group {} is `any` and has tiles; what is known of a mask's tiles comes with the mask",
+                  m);
       mask.range = KvRange{};
       continue;
     }
-    mask.range = fill_mask(fields_target(attention, "plan", "mask", num_requests), given.values, mask.mask);
+    mask.range = fill_mask(fields_target(attention, "plan", "mask", view.num_requests), given.values, mask.mask);
+    mask.tile_map =
+        check_tiles("plan", given.tiles, {.view = &view, .num_requests = view.num_requests}, attention.problem.spec.num_qo_heads);
   }
   return static_cast<std::int32_t>(num_masks);
 }
@@ -209,19 +209,26 @@ void check_same_mask(const VariantInfo& variant, const VariantStorage& planned, 
 
 }  // namespace
 
-KvRange resolve_mask(const Attention::Impl& attention, const Plan::Impl& plan, const RunArgs& args, VariantStorage& mask) {
+void resolve_mask(const Attention::Impl& attention, const Plan::Impl& plan, const RunArgs& args, VariantStorage& mask,
+                  KernelParams& params) {
   const PlannedMask& planned = plan.masks[static_cast<std::size_t>(args.mask_group)];
   if (!args.mask.has_value()) {
     FOVEA_CHECK(!planned.any, "run: mask group {} was planned as `any` and this run brings no mask; set RunArgs::mask", args.mask_group);
     mask = planned.mask;
-    return planned.range;
+    return;
   }
   FOVEA_CHECK(!args.mask->any, "run: RunArgs::mask is `any`; a run has one mask: give its values");
-  const KvRange range = fill_mask(fields_target(attention, "run", "mask", plan.num_requests), args.mask->values, mask);
-  if (!planned.any) {
-    check_same_mask(*attention.variant, planned.mask, mask);
+  params.range = fill_mask(fields_target(attention, "run", "mask", plan.num_requests), args.mask->values, mask);
+  const TileClasses& tiles = args.mask->tiles;
+  if (planned.any) {
+    params.tile_map = check_tiles("run", tiles, {.requests = plan.arrays.requests, .num_requests = plan.num_requests},
+                                  attention.problem.spec.num_qo_heads);
+    return;
   }
-  return range;
+  check_same_mask(*attention.variant, planned.mask, mask);
+  FOVEA_CHECK(!tiles.given() || tiles.classes.data == planned.tile_map.classes,
+              "run: the mask's tiles are not those the plan was made with; a mask belongs to the plan: plan again, or plan this mask group "
+              "as `any`");
 }
 
 bool Plan::planned() const { return impl_ != nullptr && impl_->generation > 0; }

@@ -33,7 +33,8 @@ struct Attention::Impl {
 /// A mask as planned for.
 struct PlannedMask {
   VariantStorage mask;
-  KvRange range;     // of the mask; everything for `any`
+  KvRange range;  // of the mask; everything for `any`
+  TileMap tile_map;
   bool any = false;  // the mask comes with every run
 };
 
@@ -111,11 +112,14 @@ void check_pages_of_run(const Attention::Impl& attention, const RunArgs& args, c
 FieldsTarget fields_target(const Attention::Impl& attention, std::string_view where, std::string_view what, std::int32_t num_requests);
 
 /// Checks the masks of a plan() call into `staged`; returns how many there are.
-std::int32_t stage_masks(const Attention::Impl& attention, const PlanArgs& args, std::int32_t num_requests,
-                         std::vector<PlannedMask>& staged);
+std::int32_t stage_masks(const Attention::Impl& attention, const PlanArgs& args, const BatchView& view, std::vector<PlannedMask>& staged);
 
-/// The mask of a run: the plan's, which args.mask may repeat but not change, or for a mask group planned as `any` the run's own. Returns
-/// its range.
-KvRange resolve_mask(const Attention::Impl& attention, const Plan::Impl& plan, const RunArgs& args, VariantStorage& mask);
+/// Fills `mask` from its defaults and `values`, checked; returns its range.
+KvRange fill_mask(const FieldsTarget& target, Values values, VariantStorage& mask);
+
+/// The mask of a run: the plan's, which args.mask may repeat but not change, or for a mask group planned as `any` the run's own. Writes its
+/// range and what is known of its tiles into `params`.
+void resolve_mask(const Attention::Impl& attention, const Plan::Impl& plan, const RunArgs& args, VariantStorage& mask,
+                  KernelParams& params);
 
 }  // namespace fovea

@@ -45,7 +45,7 @@ void Attention::plan(Plan& plan, const Batch& batch, const PlanArgs& args, Strea
   Plan::Impl& p = plan_of(plan, *impl_, "plan");
   // Everything that can be refused comes before the first write to the plan.
   const BatchView view = check_batch(impl_->problem, batch, impl_->backend->device(), p.arrays.seen_rows);
-  const std::int32_t num_masks = stage_masks(*impl_, args, view.num_requests, p.staged_masks);
+  const std::int32_t num_masks = stage_masks(*impl_, args, view, p.staged_masks);
 
   p.begin_generation();
   make_groups(impl_->problem, view, p.arrays);
@@ -62,7 +62,7 @@ void Attention::run(const Plan& plan, const RunArgs& args, Stream stream) const 
   VariantStorage mask;
   VariantStorage variant_params;
   KernelParams params = p.kernel_params(args.mask_group);
-  params.range = resolve_mask(*impl_, p, args, mask);
+  resolve_mask(*impl_, p, args, mask, params);
   params.mask = mask.bytes;
   impl_->variant->init_params(variant_params.bytes);
   fill_fields(fields_target(*impl_, "run", "params", p.num_requests), args.params, variant_params.bytes);
@@ -92,6 +92,21 @@ void Attention::check_pages(const Plan& plan, std::span<const std::int64_t> num_
 }
 
 std::vector<CompileRecord> Engine::compiled() const { return impl_->backend->compiled(); }
+
+ClassifiedTiles Attention::classify_tiles(const Batch& batch, const MaskValues& mask, const ClassifyOptions& options) const {
+  if (!impl_->backend->host_accessible()) {
+    throw Unsupported(
+        fmt::format("classify_tiles: the host can't read a mask's tables on {}; use the cpu backend", impl_->backend->name()));
+  }
+  check_classify_options(options);
+  FOVEA_CHECK(!mask.any, "classify_tiles: the mask is `any`; give the values of the mask to classify");
+  std::vector<std::uint64_t> seen_rows(static_cast<std::size_t>(ceil_div<std::int64_t>(impl_->problem.limits.max_query_tokens, 64)));
+  const BatchView view = check_batch(impl_->problem, batch, impl_->backend->device(), seen_rows.data());
+  VariantStorage storage;
+  const KvRange range = fill_mask(fields_target(*impl_, "classify_tiles", "mask", view.num_requests), mask.values, storage);
+  return fovea::classify_tiles(
+      {.variant = *impl_->variant, .mask = storage.bytes, .range = range, .view = view, .problem = impl_->problem, .options = options});
+}
 
 TileCounts Attention::count_tiles(const Plan& plan, std::int32_t mask_group) const {
   const Plan::Impl& p = plan_of(plan, *impl_, "count_tiles");

@@ -1,7 +1,10 @@
 #include "src/tile_count.h"
 
+#include <algorithm>
+
 #include "portable/schedule.h"
 #include "portable/work_iterator.h"
+#include "src/support/check.h"
 
 namespace fovea {
 namespace {
@@ -62,12 +65,13 @@ TileClass class_of(const KernelParams& params, const VariantInfo& variant, const
     return TileClass::empty;
   }
   if (params.range.exact || variant.class_of == nullptr) {
-    return TileClass::mixed;
+    return TileClass::mixed;  // by range
   }
   Position<Interval> tile = rows;
   const std::int32_t begin = a.empty() ? b.begin : a.begin, last = (b.empty() ? a.end : b.end) - 1;
   tile.kv_pos = {group.kv_pos + begin * group.kv_pos_stride, group.kv_pos + last * group.kv_pos_stride};
-  const TileClass found = variant.class_of(params.mask, tile);
+  const TileClass known = class_in(params.tile_map, tile);
+  const TileClass found = known == TileClass::mixed ? variant.class_of(params.mask, tile) : known;
   return found == TileClass::full && !visible.contains(columns) ? TileClass::mixed : found;
 }
 
@@ -84,7 +88,75 @@ void count_row_tile(const KernelParams& params, const VariantInfo& variant, cons
   }
 }
 
+/// What range and `keep` make of a tile of one request and head.
+TileClass class_of_tile(const Classification& c, const Position<Interval>& tile) {
+  const Span keys{tile.kv_pos.lo, tile.kv_pos.hi + 1};
+  const SpanPair some = positions_some_see(c.range, tile.q_pos.lo, tile.q_pos.hi);
+  const bool seen =
+      (keys.begin < some.first.end && some.first.begin < keys.end) || (keys.begin < some.second.end && some.second.begin < keys.end);
+  if (!seen) {
+    return TileClass::empty;
+  }
+  const TileClass found = c.variant.class_of(c.mask, tile);
+  return found == TileClass::mixed ? c.variant.class_of_pairs(c.mask, tile) : found;
+}
+
+/// Classes of one request and head, in order.
+void classify_head(const Classification& c, std::int32_t r, std::int32_t head, std::vector<std::uint8_t>& classes) {
+  const Request request = make_request(c.view, r);
+  for (std::int32_t i = 0; i < request.qo_len; i += c.options.tile_q) {
+    const std::int32_t last_row = min_(i + c.options.tile_q, request.qo_len) - 1;
+    for (std::int32_t j = 0; j < request.kv_len; j += c.options.tile_kv) {
+      const Position<Interval> tile{.request = r,
+                                    .qo_idx = {i, last_row},
+                                    .q_pos = {request.q_pos + i, request.q_pos + last_row},
+                                    .kv_pos = {j, min_(j + c.options.tile_kv, request.kv_len) - 1},
+                                    .qo_head = head,
+                                    .kv_head = head / c.problem.group_size,
+                                    .qo_len = request.qo_len,
+                                    .kv_len = request.kv_len};
+      classes.push_back(static_cast<std::uint8_t>(class_of_tile(c, tile)));
+    }
+  }
+}
+
 }  // namespace
+
+ClassifiedTiles classify_tiles(const Classification& c) {
+  const std::int32_t heads = c.options.heads_alike ? 1 : c.problem.spec.num_qo_heads;
+  ClassifiedTiles of_heads{
+      .classes = {}, .class_indptr = {0}, .tile_q = c.options.tile_q, .tile_kv = c.options.tile_kv, .per_head = heads > 1};
+  ClassifiedTiles of_first = of_heads;
+  of_first.per_head = false;
+  bool alike = true;
+  for (std::int32_t r = 0; r < c.view.num_requests; ++r) {
+    const std::size_t begin = of_heads.classes.size();
+    classify_head(c, r, 0, of_heads.classes);
+    const auto count = static_cast<std::ptrdiff_t>(of_heads.classes.size() - begin);
+    const auto first = of_heads.classes.begin() + static_cast<std::ptrdiff_t>(begin);
+    of_first.classes.insert(of_first.classes.end(), first, first + count);
+    for (std::int32_t h = 1; h < heads; ++h) {
+      classify_head(c, r, h, of_heads.classes);
+      const auto head_0 = of_heads.classes.begin() + static_cast<std::ptrdiff_t>(begin);
+      alike = alike && std::equal(head_0, head_0 + count, of_heads.classes.end() - count);
+    }
+    FOVEA_CHECK(of_heads.classes.size() <= static_cast<std::size_t>(kHighestInt),
+                "classify_tiles: {} tiles of {} query tokens x {} positions are too many; at most {}: make them larger",
+                of_heads.classes.size(), c.options.tile_q, c.options.tile_kv, kHighestInt);
+    of_heads.class_indptr.push_back(static_cast<std::int32_t>(of_heads.classes.size()));
+    of_first.class_indptr.push_back(static_cast<std::int32_t>(of_first.classes.size()));
+  }
+  return alike ? of_first : of_heads;
+}
+
+TileClasses ClassifiedTiles::view() const {
+  return {
+      .classes = TensorView::contiguous(const_cast<std::uint8_t*>(classes.data()), DType::u8, {static_cast<std::int64_t>(classes.size())}),
+      .class_indptr = TensorView::of(class_indptr),
+      .tile_q = tile_q,
+      .tile_kv = tile_kv,
+      .per_head = per_head};
+}
 
 VariantDescription describe(const VariantInfo& variant) {
   const auto names_of = [](const FieldList& fields) {

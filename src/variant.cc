@@ -21,6 +21,16 @@ Variant Variant::from_file(const std::string& path) {
   return from_source(std::filesystem::path(path).stem().string(), *text, path);
 }
 
+std::vector<std::string> Variant::parts() const {
+  std::vector<std::string> names;
+  for (std::size_t begin = 0; begin <= name.size();) {
+    const std::size_t end = std::min(name.find('+', begin), name.size());
+    names.push_back(name.substr(begin, end - begin));
+    begin = end + 1;
+  }
+  return names;
+}
+
 Variant operator+(const Variant& first, const Variant& second) {
   Variant both = first;
   both.name += '+' + second.name;

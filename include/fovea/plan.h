@@ -23,10 +23,40 @@ enum class Policy : std::uint8_t {
   fixed_split,      // split KV every PrepareOptions::fixed_split tokens, no more and no less, in groups of at most 64 packed rows
 };
 
+/// What a mask makes of tiles, where that is known before plan(): one byte a tile, 0: no query sees any key, the tile is never touched;
+/// 1: the mask is asked pair by pair; 2: every query sees every key, the mask is not asked. Tile (i, j) of a request is its query tokens
+/// from i * tile_q on x positions from j * tile_kv on. Taken at its word: `fovea check` and the reference backend, which asks the mask for
+/// every pair, show a class that is wrong. Skipping is the cpu backend's so far; others leave it unread.
+struct TileClasses {
+  TensorView classes;       // u8 [>= class_indptr[num_requests]], on the host
+  TensorView class_indptr;  // i32 [num_requests + 1]: request r's begin at class_indptr[r], [heads, ceil(qo_len / tile_q), ceil(kv_len /
+                            // tile_kv)] of them; heads is 1, or num_qo_heads with per_head
+  std::int32_t tile_q = 0, tile_kv = 0;
+  bool per_head = false;
+
+  bool given() const { return classes.defined(); }
+};
+
 /// One mask planned for: the values of the variant's mask, or `any`: plan the whole KV, give the mask at run().
 struct MaskValues {
   Values values;
   bool any = false;
+  TileClasses tiles = {};  // optional; of the whole mask, all parts of a composition together. Must stay valid until the plan's last run
+};
+
+/// TileClasses with their memory: what Attention::classify_tiles() returns.
+struct ClassifiedTiles {
+  std::vector<std::uint8_t> classes;
+  std::vector<std::int32_t> class_indptr;
+  std::int32_t tile_q = 0, tile_kv = 0;
+  bool per_head = false;
+
+  TileClasses view() const;
+};
+
+struct ClassifyOptions {
+  std::int32_t tile_q = 64, tile_kv = 64;
+  bool heads_alike = false;  // the mask looks at no head: ask it for one instead of for every one
 };
 
 struct PlanArgs {

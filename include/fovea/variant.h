@@ -46,6 +46,9 @@ struct Variant {
   /// The text of a file; "path/my_cap.h" is named my_cap. Throws InvalidArgument when it can't be read.
   static Variant from_file(const std::string& path);
 
+  /// The names between the '+': {"sliding_window", "soft_cap"}.
+  std::vector<std::string> parts() const;
+
   friend Variant operator+(const Variant& first, const Variant& second);
   friend bool operator==(const Variant&, const Variant&) = default;
 };

@@ -6,6 +6,7 @@
 #include <algorithm>
 #include <regex>
 
+#include "portable/check_hooks.h"
 #include "src/jit/outline.h"
 #include "src/support/check.h"
 #include "src/support/spelling.h"
@@ -14,8 +15,9 @@ namespace fovea::jit {
 namespace {
 
 /// The names of portable/variant.h that kernels call.
-const std::vector<std::string> kVariantHooks = {"transform_query", "transform_key",    "transform_value", "transform_logit",
-                                                "extra_logit",     "transform_output", "num_paired"};
+#define FOVEA_HOOK_TEXT(hook) #hook,
+const std::vector<std::string> kVariantHooks = {FOVEA_HOOKS(FOVEA_HOOK_TEXT) "num_paired"};
+#undef FOVEA_HOOK_TEXT
 const std::vector<std::string> kMaskHooks = {"keep", "range"};
 
 [[noreturn]] void refuse(const VariantPart& part, int line, const std::string& what) {

@@ -16,16 +16,6 @@ namespace {
 
 constexpr std::string_view kBuiltinFolder = "variants/";
 
-std::vector<std::string> parts_of(std::string_view name) {
-  std::vector<std::string> parts;
-  for (std::size_t begin = 0; begin <= name.size();) {
-    const std::size_t end = std::min(name.find('+', begin), name.size());
-    parts.emplace_back(name.substr(begin, end - begin));
-    begin = end + 1;
-  }
-  return parts;
-}
-
 bool is_embedded(std::string_view path) {
   const std::span<const SourceFile> files = embedded_sources();
   return std::any_of(files.begin(), files.end(), [&](const SourceFile& file) { return file.path == path; });
@@ -116,7 +106,7 @@ VariantProgram resolve_variant(const Variant& variant) {
     FOVEA_CHECK(is_identifier(source.name), "prepare: variant name '{}'; a name is snake_case: a letter a-z, then letters, digits and '_'",
                 source.name);
   }
-  for (const std::string& name : parts_of(variant.name)) {
+  for (const std::string& name : variant.parts()) {
     VariantPart part = find_part(variant, name);
     const bool repeated =
         std::any_of(program.parts.begin(), program.parts.end(), [&](const VariantPart& other) { return other.name == part.name; });

@@ -32,6 +32,7 @@ std::vector<ErrorCase> composed_error_cases();
 std::vector<ErrorCase> run_error_cases();
 std::vector<ErrorCase> cache_error_cases();
 std::vector<ErrorCase> values_error_cases();
+std::vector<ErrorCase> tiles_error_cases();
 std::vector<ErrorCase> append_error_cases();
 std::vector<ErrorCase> merge_error_cases();
 

@@ -8,6 +8,7 @@
 
 #include "fovea/engine.h"
 #include "portable/batch_view.h"
+#include "portable/tile_map.h"
 #include "src/backend.h"
 
 namespace fovea {
@@ -42,6 +43,18 @@ struct FieldsTarget {
 /// Writes named values into a Mask or Params struct (already holding its defaults).
 /// Throws for unknown, ambiguous, missing or repeated names and for values of the wrong type, device or shape.
 void fill_fields(const FieldsTarget& target, Values values, void* out);
+
+/// Where the lengths of a batch's requests are: what a call is given, or what a plan was made of.
+struct RequestLengths {
+  const BatchView* view = nullptr;
+  const Request* requests = nullptr;  // of a plan; used where there is no view
+  std::int32_t num_requests = 0;
+  Request at(std::int32_t r) const { return view != nullptr ? make_request(*view, r) : requests[r]; }
+};
+
+/// TileClasses as kernels read them; empty where none are given.
+TileMap check_tiles(std::string_view where, const TileClasses& tiles, const RequestLengths& requests, std::int32_t num_qo_heads);
+void check_classify_options(const ClassifyOptions& options);
 
 /// What run() needs to know of the plan it is given.
 struct PlannedBatch {

@@ -33,6 +33,7 @@ FOVEA_FN HeadCache head_cache(const KvView& kv, int32_t kv_head) {
 
 /// What the mask is asked about tiles, beyond its KvRange.
 struct TileQuestion {
+  TileMap map;                                                              // what is known beforehand
   TileClass (*class_of)(const void* mask, const Position<Interval>& tile);  // null: nothing
   const void* mask;
   Position<Interval> rows;  // of the set, between them; kv_pos is the tile's
@@ -54,10 +55,11 @@ FOVEA_FN Position<Interval> bounds_of_rows(const ItemRow* rows, int32_t num_rows
 /// Nothing is asked where KvRange is the whole mask, nor of tiles whose positions are known only once their table is read.
 FOVEA_FN TileQuestion tile_question(const KernelParams& params, const VariantCode& variant, const KvView& kv, const ItemRow* rows,
                                     int32_t num_rows) {
-  if (variant.class_of == nullptr || params.range.exact || kv.by_index) {
-    return {.class_of = nullptr, .mask = nullptr, .rows = {}};
+  const bool nothing_to_ask = variant.class_of == nullptr && params.tile_map.classes == nullptr;
+  if (nothing_to_ask || params.range.exact || kv.by_index) {
+    return {.map = {}, .class_of = nullptr, .mask = nullptr, .rows = {}};
   }
-  return {.class_of = variant.class_of, .mask = params.mask, .rows = bounds_of_rows(rows, num_rows)};
+  return {.map = params.tile_map, .class_of = variant.class_of, .mask = params.mask, .rows = bounds_of_rows(rows, num_rows)};
 }
 
 /// What the tiles of a set share.
@@ -130,14 +132,16 @@ FOVEA_FN void fill_live(const SetColumns& set, Span columns, TileColumns& tile) 
 
 /// What the mask says of a tile whose visible columns are these.
 FOVEA_FN TileClass class_of_columns(const SetColumns& set, Span first, Span second) {
-  if (set.question.class_of == nullptr || (first.empty() && second.empty())) {
+  const TileQuestion& question = set.question;
+  if ((question.class_of == nullptr && question.map.classes == nullptr) || (first.empty() && second.empty())) {
     return TileClass::mixed;
   }
   const int32_t begin = first.empty() ? second.begin : first.begin;
   const int32_t last = (second.empty() ? first.end : second.end) - 1;
-  Position<Interval> tile = set.question.rows;
+  Position<Interval> tile = question.rows;
   tile.kv_pos = {set.group.kv_pos + begin * set.group.kv_pos_stride, set.group.kv_pos + last * set.group.kv_pos_stride};
-  return set.question.class_of(set.question.mask, tile);
+  const TileClass known = class_in(question.map, tile);
+  return known != TileClass::mixed || question.class_of == nullptr ? known : question.class_of(question.mask, tile);
 }
 
 /// Fills `tile` for kv tile number `index`. False: no row sees any of it.
