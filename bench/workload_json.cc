@@ -3,34 +3,34 @@
 #include <fstream>
 #include <iterator>
 
-#include "bench/json_reader.h"
 #include "bench/random.h"
 #include "bench/workload.h"
 #include "generated/builtin_workloads.h"
+#include "json/reader.h"
 
 namespace fovea::bench {
 namespace {
 
-using Json = nlohmann::json;
+using json::Json;
 
 constexpr std::int32_t kMaxLength = 1 << 29;  // positions are below this everywhere in fovea
 constexpr std::int32_t kMaxHeads = 1 << 15;
 constexpr std::int32_t kMaxHeadDim = 1024;
 constexpr std::int32_t kMaxRequests = 1 << 20;
 
-KvFormat read_format(const JsonReader& spec) {
+KvFormat read_format(const json::Reader& spec) {
   if (!spec.has("format")) {
     return KvFormat::paged(16);
   }
-  const JsonReader format = spec.object("format");
+  const json::Reader format = spec.object("format");
   format.only_keys({"ragged", "page_size"});
   if (format.has("ragged")) {
     const Json& ragged = format.at("ragged");
     if (!ragged.is_boolean()) {
-      format.fail("ragged", fmt::format("{} is not a boolean", JsonReader::brief(ragged)), "write true, or give page_size instead");
+      format.fail("ragged", fmt::format("{} is not a boolean", json::brief(ragged)), "write true, or give page_size instead");
     }
     if (ragged.get<bool>() && format.has("page_size")) {
-      format.fail("page_size", fmt::format("{} beside \"ragged\": true", JsonReader::brief(format.at("page_size"))),
+      format.fail("page_size", fmt::format("{} beside \"ragged\": true", json::brief(format.at("page_size"))),
                   "ragged KV has no pages; give one of the two");
     }
     if (ragged.get<bool>()) {
@@ -40,7 +40,7 @@ KvFormat read_format(const JsonReader& spec) {
   return KvFormat::paged(format.int32("page_size", 1, 1 << 20));
 }
 
-KvQuant read_quant(const JsonReader& spec) {
+KvQuant read_quant(const json::Reader& spec) {
   const std::string name = spec.text_or("kv_quant", "none");
   const std::vector<std::string> known = {"none", "tensor", "head", "token"};
   for (std::size_t i = 0; i < known.size(); ++i) {
@@ -51,7 +51,7 @@ KvQuant read_quant(const JsonReader& spec) {
   spec.fail("kv_quant", fmt::format("unknown scales \"{}\"", name), "known: " + choices(name, known));
 }
 
-AttentionSpec read_spec(const JsonReader& reader) {
+AttentionSpec read_spec(const json::Reader& reader) {
   reader.only_keys({"num_qo_heads", "num_kv_heads", "head_dim_qk", "head_dim_vo", "dtype", "kv_dtype", "kv_quant", "variant", "format"});
   AttentionSpec spec;
   spec.num_qo_heads = reader.int32("num_qo_heads", 1, kMaxHeads);
@@ -74,7 +74,7 @@ AttentionSpec read_spec(const JsonReader& reader) {
 }
 
 /// Numbers of a variant: {"window_left": 127, "sink": {"per_head": [-1.0, 1.0]}}: evenly spread over the query heads.
-std::vector<NamedNumber> read_values(const JsonReader& reader, std::int32_t num_qo_heads) {
+std::vector<NamedNumber> read_values(const json::Reader& reader, std::int32_t num_qo_heads) {
   std::vector<NamedNumber> values;
   for (const auto& [name, value] : reader.json().items()) {
     if (value.is_number_integer()) {
@@ -84,7 +84,7 @@ std::vector<NamedNumber> read_values(const JsonReader& reader, std::int32_t num_
     } else {
       const Json* ends = value.is_object() && value.size() == 1 && value.contains("per_head") ? &value["per_head"] : nullptr;
       if (ends == nullptr || !ends->is_array() || ends->size() != 2 || !(*ends)[0].is_number() || !(*ends)[1].is_number()) {
-        reader.fail(name, fmt::format("{} is neither a number nor a range over heads", JsonReader::brief(value)),
+        reader.fail(name, fmt::format("{} is neither a number nor a range over heads", json::brief(value)),
                     "write a number or {\"per_head\": [first, last]}");
       }
       const auto first = (*ends)[0].get<float>();
@@ -100,7 +100,7 @@ std::vector<NamedNumber> read_values(const JsonReader& reader, std::int32_t num_
 }
 
 /// `count` lengths: a number, {"uniform": [low, high]} or {"zipf": [low, high]}: high / rank, at least low, shuffled.
-std::vector<std::int32_t> read_lengths(const JsonReader& entry, const char* key, std::int32_t count, Random& random) {
+std::vector<std::int32_t> read_lengths(const json::Reader& entry, const char* key, std::int32_t count, Random& random) {
   const Json& value = entry.at(key);
   std::vector<std::int32_t> lengths(static_cast<std::size_t>(count));
   if (value.is_number()) {
@@ -109,7 +109,7 @@ std::vector<std::int32_t> read_lengths(const JsonReader& entry, const char* key,
   }
   const bool known = value.is_object() && value.size() == 1 && (value.contains("uniform") || value.contains("zipf"));
   if (!known || !value.begin()->is_array() || value.begin()->size() != 2) {
-    entry.fail(key, fmt::format("{} is not a length", JsonReader::brief(value)),
+    entry.fail(key, fmt::format("{} is not a length", json::brief(value)),
                "write a number, {\"uniform\": [low, high]} or {\"zipf\": [low, high]}");
   }
   const Json& ends = *value.begin();
@@ -123,15 +123,15 @@ std::vector<std::int32_t> read_lengths(const JsonReader& entry, const char* key,
   return lengths;
 }
 
-std::vector<RequestLengths> read_requests(const JsonReader& reader, Random& random) {
+std::vector<RequestLengths> read_requests(const json::Reader& reader, Random& random) {
   const Json& list = reader.at("requests");
   if (!list.is_array() || list.empty()) {
-    reader.fail("requests", fmt::format("{} is not a list of requests", JsonReader::brief(list)),
+    reader.fail("requests", fmt::format("{} is not a list of requests", json::brief(list)),
                 "write [{\"count\": 1, \"qo_len\": 1, \"kv_len\": 4096}, ...]");
   }
   std::vector<RequestLengths> requests;
   for (std::size_t i = 0; i < list.size(); ++i) {
-    const JsonReader entry(list[i], reader.where(), fmt::format("requests[{}]", i));
+    const json::Reader entry(list[i], reader.where(), fmt::format("requests[{}]", i));
     entry.only_keys({"count", "qo_len", "kv_len"});
     const std::int32_t count = entry.int32_or("count", 1, 1, kMaxRequests);
     const std::vector<std::int32_t> qo = read_lengths(entry, "qo_len", count, random);
@@ -146,14 +146,14 @@ std::vector<RequestLengths> read_requests(const JsonReader& reader, Random& rand
 }  // namespace
 
 Workload parse_workload(const std::string& where, std::string_view text) {
-  Json json;
+  Json whole;
   try {
-    json = Json::parse(text);
-  } catch (const Json::parse_error& error) {
+    whole = Json::parse(text);
+  } catch (const Json::exception& error) {
     const std::string reason = error.what();
     throw InvalidArgument(fmt::format("{}: not JSON ({})", where, reason.substr(reason.find("] ") + 2)));
   }
-  const JsonReader reader(json, where);
+  const json::Reader reader(whole, where);
   reader.only_keys({"about", "spec", "mask", "params", "requests", "shared_prefix", "seed"});
   Workload workload;
   workload.name = std::filesystem::path(where).stem().string();
@@ -170,7 +170,7 @@ Workload parse_workload(const std::string& where, std::string_view text) {
   Random random(reader.has("seed") ? static_cast<std::uint64_t>(reader.integer("seed", 0, INT64_MAX)) : 1);
   workload.requests = read_requests(reader, random);
   if (reader.has("shared_prefix")) {
-    const JsonReader prefix = reader.object("shared_prefix");
+    const json::Reader prefix = reader.object("shared_prefix");
     prefix.only_keys({"tokens", "requests"});
     share_prefix(workload, where + ": shared_prefix", prefix.int32("tokens", 1, kMaxLength), prefix.int32("requests", 1, kMaxRequests));
   }

@@ -14,7 +14,8 @@ namespace fovea::serving {
 namespace {
 
 constexpr std::size_t kReadBytes = 1 << 16;
-constexpr std::size_t kMaxLineBytes = 1 << 20;  // a prompt of a million tokens has a line of about 16 KiB
+constexpr std::string_view kByteOrderMark = "\xef\xbb\xbf";  // some editors put it in front of UTF-8
+constexpr std::size_t kMaxLineBytes = 1 << 20;               // a prompt of a million tokens has a line of about 16 KiB
 
 }  // namespace
 
@@ -80,7 +81,9 @@ bool LineReader::next(std::string& line) {
     if (complete || (file_->at_end && length > 0)) {
       line.assign(buffer_, begin_, length);
       begin_ += length + (complete ? 1 : 0);
-      ++line_number_;
+      if (++line_number_ == 1 && line.starts_with(kByteOrderMark)) {
+        line.erase(0, kByteOrderMark.size());
+      }
       if (!line.empty() && line.back() == '\r') {
         line.pop_back();
       }

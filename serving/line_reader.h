@@ -12,7 +12,8 @@ class LineReader {
   explicit LineReader(const std::string& path);  // throws InvalidArgument
   ~LineReader();
 
-  /// The next line without its end (LF or CR LF). False at the end of the file. Throws InvalidArgument where the file is damaged.
+  /// The next line without its end (LF or CR LF) and without a byte order mark. False at the end of the file. Throws InvalidArgument where
+  /// the file is damaged.
   bool next(std::string& line);
 
   std::int64_t line_number() const { return line_number_; }  // of the line that next() gave, from 1

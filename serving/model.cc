@@ -4,13 +4,13 @@
 #include <fmt/ranges.h>
 
 #include <algorithm>
+#include <cfloat>
 #include <charconv>
 #include <fstream>
-#include <nlohmann/json.hpp>
 #include <sstream>
 
-#include "bench/json_reader.h"
 #include "fovea/error.h"
+#include "json/reader.h"
 
 namespace fovea::serving {
 namespace {
@@ -79,22 +79,26 @@ const std::vector<Model>& known_models() {
 
 constexpr std::int64_t kMaxHeads = 4096, kMaxHeadDim = 1024, kMaxLayers = 1024, kMaxWindow = 1 << 24;
 
-double positive_number(const bench::JsonReader& reader, const char* key) {
+double positive_number(const json::Reader& reader, const char* key) {
   const auto& value = reader.at(key);
-  if (!value.is_number() || !(value.get<double>() > 0)) {
-    reader.fail(key, fmt::format("{} is not a number above 0", bench::JsonReader::brief(value)), "leave the key out for none");
+  const double number = value.is_number() ? value.get<double>() : 0;
+  if (!(number > 0)) {
+    reader.fail(key, fmt::format("{} is not a number above 0", json::brief(value)), "leave the key out for none");
   }
-  return value.get<double>();
+  if (number < FLT_MIN || number > FLT_MAX) {
+    reader.fail(key, fmt::format("{} is not a float", json::brief(value)), fmt::format("give {:.3g}..{:.3g}", FLT_MIN, FLT_MAX));
+  }
+  return number;
 }
 
 Model parse_model(const std::string& where, const std::string& text) {
-  nlohmann::json json;
+  json::Json whole;
   try {
-    json = nlohmann::json::parse(text);
-  } catch (const nlohmann::json::parse_error& error) {
-    throw InvalidArgument(fmt::format("{}: it is no JSON (wrong at byte {}); docs/json.md shows a model", where, error.byte));
+    whole = json::Json::parse(text);
+  } catch (const json::Json::exception& error) {
+    throw InvalidArgument(fmt::format("{}: it is no JSON ({}); docs/json.md shows a model", where, json::reason(error, text.size())));
   }
-  const bench::JsonReader reader(json, where);
+  const json::Reader reader(whole, where);
   reader.only_keys(
       {"name", "num_qo_heads", "num_kv_heads", "head_dim_qk", "head_dim_vo", "num_layers", "windows", "soft_cap", "sink", "sm_scale"});
   Model model{.name = reader.text_or("name", where.c_str()),
@@ -115,7 +119,7 @@ Model parse_model(const std::string& where, const std::string& text) {
   if (reader.has("windows")) {
     const auto& list = reader.at("windows");
     if (!list.is_array() || list.empty()) {
-      reader.fail("windows", fmt::format("{} is not a list of numbers", bench::JsonReader::brief(list)),
+      reader.fail("windows", fmt::format("{} is not a list of numbers", json::brief(list)),
                   "one window per layer of a period; 0: unlimited");
     }
     model.windows.clear();
@@ -131,7 +135,7 @@ Model parse_model(const std::string& where, const std::string& text) {
   }
   if (reader.has("sink")) {
     if (!reader.at("sink").is_boolean()) {
-      reader.fail("sink", fmt::format("{} is neither true nor false", bench::JsonReader::brief(reader.at("sink"))), "give one of them");
+      reader.fail("sink", fmt::format("{} is neither true nor false", json::brief(reader.at("sink"))), "give one of them");
     }
     model.sink = reader.at("sink").get<bool>();
   }

@@ -83,7 +83,10 @@ TEST(Model, FromJson) {
   EXPECT_EQ(model.head_dim_vo, 64);
   EXPECT_EQ(model.windows, (std::vector<std::int32_t>{128, 0}));
   EXPECT_EQ(model.variant(), "sliding_window+soft_cap");
-  EXPECT_EQ(message("{"), "it is no JSON (wrong at byte 2); docs/json.md shows a model");
+  EXPECT_EQ(message("{"), "it is no JSON (wrong at byte 2 of 1); docs/json.md shows a model");
+  EXPECT_EQ(message(R"({"num_qo_heads": 1e999})"), "it is no JSON (a number in it is too large); docs/json.md shows a model");
+  EXPECT_EQ(message(std::string(200'000, '[') + std::string(200'000, ']')),
+            "a list more than 16 levels deep is not an object; write { ... }");
   EXPECT_EQ(message("[]"), "[] is not an object; write { ... }");
   EXPECT_EQ(message("{}"), "num_qo_heads: missing; this key is required");
   EXPECT_EQ(message(R"({"num_qo_heads": 8, "num_kv_heads": 3, "head_dim_qk": 64})"),
@@ -93,6 +96,7 @@ TEST(Model, FromJson) {
             "windows: [] is not a list of numbers; one window per layer of a period; 0: unlimited");
   EXPECT_EQ(message("{" + heads + R"(, "windows": [-1]})"), "windows: -1 is outside 0..16777216; give a number in that range");
   EXPECT_EQ(message("{" + heads + R"(, "soft_cap": 0})"), "soft_cap: 0 is not a number above 0; leave the key out for none");
+  EXPECT_EQ(message("{" + heads + R"(, "soft_cap": 1e300})"), "soft_cap: 1e+300 is not a float; give 1.18e-38..3.4e+38");
   EXPECT_EQ(message("{" + heads + R"(, "sink": 1})"), "sink: 1 is neither true nor false; give one of them");
   EXPECT_EQ(message("{" + heads + R"(, "sink": true, "soft_cap": 3})"), "(no error)");
   EXPECT_EQ(find_model(path.string()).variant(), "causal+soft_cap+sink");

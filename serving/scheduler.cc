@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <utility>
 
 #include "fovea/error.h"
 
@@ -104,7 +105,7 @@ void Scheduler::release_pages(std::int32_t request) {
     pool_.release(s.pages.back());
     s.pages.pop_back();
   }
-  s.num_computed = s.num_published = 0;
+  s.num_computed = s.num_published = s.num_chunks = 0;
 }
 
 void Scheduler::admit_waiting(Step& step) {
@@ -161,7 +162,7 @@ void Scheduler::add_work(std::int32_t request, std::int32_t count, Step& step) {
   work.is_prefill = !(work.emits_token && s.num_generated > 0 && count == 1);
   (work.is_prefill ? step.prefill_tokens : step.decode_tokens) += count;
   step.kv_tokens += work.first + count;
-  if (work.is_prefill && ++s.num_chunks == 2) {
+  if (work.is_prefill && ++s.num_chunks == 2 && !std::exchange(s.in_pieces, true)) {
     ++totals_.chunked_prefills;
   }
   step.work.push_back(work);

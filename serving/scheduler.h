@@ -87,7 +87,8 @@ class Scheduler {
     std::int32_t num_generated = 0;  // output tokens so far
     std::int32_t num_published = 0;  // pages
     std::int32_t num_lost = 0;       // tokens that a preemption threw away
-    std::int32_t num_chunks = 0;
+    std::int32_t num_chunks = 0;     // of its tokens, since it was admitted
+    bool in_pieces = false;          // had several at some time
   };
 
   State& state(std::int32_t request) { return states_[static_cast<std::size_t>(request)]; }

@@ -167,6 +167,7 @@ TEST(Scheduler, APreemptedRequestComesBackBeforeThoseThatWait) {
     scheduler.finish(step);
   }
   EXPECT_EQ(scheduler.totals().preemptions, 1);
+  EXPECT_EQ(scheduler.totals().chunked_prefills, 0) << "computed again, but in one piece";
   EXPECT_EQ(admitted, (std::vector<std::int32_t>{0, 1, 1, 2}));
 }
 

@@ -5,23 +5,20 @@
 #include <charconv>
 #include <chrono>
 #include <filesystem>
-#include <nlohmann/json.hpp>
 
 #include "fovea/error.h"
+#include "json/reader.h"
 #include "serving/line_reader.h"
 
 namespace fovea::serving {
 namespace {
 
-using Json = nlohmann::json;
+using json::brief;
+using json::Json;
 
 constexpr std::int64_t kMaxTokens = 1 << 24;
 constexpr std::int64_t kMaxMilliseconds = std::int64_t{1} << 42;  // 139 years
 constexpr std::string_view kAzureHeader = "TIMESTAMP,ContextTokens,GeneratedTokens";
-
-std::string brief(std::string_view text) { return text.size() > 40 ? std::string(text.substr(0, 37)) + "..." : std::string(text); }
-
-std::string json_text(const Json& value) { return brief(value.dump(-1, ' ', false, Json::error_handler_t::replace)); }
 
 void check_range(const char* what, std::int64_t number, std::int64_t low, std::int64_t high) {
   if (number < low || number > high) {
@@ -31,10 +28,10 @@ void check_range(const char* what, std::int64_t number, std::int64_t low, std::i
 
 std::int64_t integer_of(const Json& value, const char* what, std::int64_t low, std::int64_t high) {
   if (!value.is_number_integer()) {
-    throw InvalidArgument(fmt::format("{} is {}; it must be an integer in {}..{}", what, json_text(value), low, high));
+    throw InvalidArgument(fmt::format("{} is {}; it must be an integer in {}..{}", what, brief(value), low, high));
   }
   if (value.is_number_unsigned() && value.get<std::uint64_t>() > static_cast<std::uint64_t>(high)) {
-    throw InvalidArgument(fmt::format("{} is {}; it must be in {}..{}", what, json_text(value), low, high));
+    throw InvalidArgument(fmt::format("{} is {}; it must be in {}..{}", what, brief(value), low, high));
   }
   check_range(what, value.get<std::int64_t>(), low, high);
   return value.get<std::int64_t>();
@@ -61,9 +58,14 @@ std::int64_t decimal(std::string_view text, const char* what, std::int64_t low, 
   return number;
 }
 
-/// "2023-11-16 18:15:46.6805900" as microseconds since 1970. The fraction may have 0 to 9 digits.
+/// "2023-11-16 18:15:46.6805900" as microseconds since 1970. The fraction may have 0 to 9 digits. The traces of 2024 have "+00:00" behind
+/// it.
 std::int64_t microseconds_of(std::string_view text) {
   namespace chrono = std::chrono;
+  const std::string_view whole = text;
+  if (constexpr std::string_view kZone = "+00:00"; text.ends_with(kZone)) {
+    text.remove_suffix(kZone.size());
+  }
   const std::string_view pattern = "0000-00-00 00:00:00";
   bool right = text.size() >= pattern.size() && text.size() <= pattern.size() + 10;
   for (std::size_t i = 0; right && i < text.size(); ++i) {
@@ -80,7 +82,7 @@ std::int64_t microseconds_of(std::string_view text) {
                                      chrono::day(static_cast<unsigned>(field(8, 2))))
             : chrono::year_month_day();
   if (!right || !date.ok() || field(11, 2) > 23 || field(14, 2) > 59 || field(17, 2) > 60) {
-    throw InvalidArgument(fmt::format("TIMESTAMP is '{}'; it must be a time such as 2023-11-16 18:15:46.6805900", brief(text)));
+    throw InvalidArgument(fmt::format("TIMESTAMP is '{}'; it must be a time such as 2023-11-16 18:15:46.6805900", brief(whole)));
   }
   std::string fraction(text.size() > pattern.size() ? text.substr(pattern.size() + 1) : "");
   fraction.resize(6, '0');
@@ -100,16 +102,9 @@ class Reader {
   Trace read() {
     std::string line;
     while (wanted() && next(line)) {
-      if (line.find_first_not_of(" \t") == std::string::npos) {
-        continue;
+      if (line.find_first_not_of(" \t") != std::string::npos) {
+        take(line);
       }
-      if (trace_.format.empty()) {
-        detect(line);
-        if (trace_.format == "azure") {
-          continue;  // the header
-        }
-      }
-      take(line);
     }
     if (trace_.requests.empty()) {
       throw InvalidArgument(fmt::format("{}: no requests in it{}{}; a trace has at least one", path_, trace_.skipped_lines > 0 ? ": " : "",
@@ -133,25 +128,42 @@ class Reader {
     }
   }
 
-  void detect(const std::string& line) {
+  /// The format that a first line is of.
+  static const char* format_of(std::string_view line) {
     if (line == kAzureHeader) {
-      trace_.format = "azure";
-    } else if (line[line.find_first_not_of(" \t")] == '{') {
-      trace_.format = "mooncake";
-    } else {
-      throw InvalidArgument(
-          fmt::format("{}:{}: '{}' begins no known format; known: JSON lines ({{\"timestamp\": ...}}), CSV with the header {}", path_,
-                      lines_.line_number(), brief(line), kAzureHeader));
+      return "azure";
+    }
+    if (line[line.find_first_not_of(" \t")] != '{') {
+      throw InvalidArgument(fmt::format("'{}' begins no known format; known: JSON lines ({{\"timestamp\": ...}}), CSV with the header {}",
+                                        brief(line), kAzureHeader));
+    }
+    return "mooncake";
+  }
+
+  void check_arrival(std::int64_t arrival_us) const {
+    if (trace_.requests.empty()) {
+      return;
+    }
+    if (arrival_us < trace_.requests.back().arrival_us) {
+      throw InvalidArgument(fmt::format("the request arrives {} us before the one above; requests must be in order of arrival",
+                                        trace_.requests.back().arrival_us - arrival_us));
+    }
+    if (arrival_us - trace_.requests.front().arrival_us > kMaxMilliseconds * 1000) {
+      throw InvalidArgument(fmt::format("the request arrives {} years after the first; there may be 139 between them",
+                                        (arrival_us - trace_.requests.front().arrival_us) / (std::int64_t{365} * 86'400'000'000)));
     }
   }
 
-  void take(const std::string& line) {
+  void take(std::string_view line) {
     try {
-      TraceRequest request = trace_.format == "azure" ? parse_azure_line(line) : parse_mooncake_line(line);
-      if (!trace_.requests.empty() && request.arrival_us < trace_.requests.back().arrival_us) {
-        throw InvalidArgument(fmt::format("the request arrives {} us before the one above; requests must be in order of arrival",
-                                          trace_.requests.back().arrival_us - request.arrival_us));
+      if (trace_.format.empty()) {
+        trace_.format = format_of(line);
+        if (trace_.format == "azure") {
+          return;  // the header
+        }
       }
+      TraceRequest request = trace_.format == "azure" ? parse_azure_line(line) : parse_mooncake_line(line);
+      check_arrival(request.arrival_us);
       trace_.requests.push_back(std::move(request));
     } catch (const InvalidArgument& error) {
       const std::string what = fmt::format("{}:{}: {}", path_, lines_.line_number(), error.what());
@@ -181,11 +193,11 @@ TraceRequest parse_mooncake_line(std::string_view line) {
   Json object;
   try {
     object = Json::parse(line);
-  } catch (const Json::parse_error& error) {
-    throw InvalidArgument(fmt::format("'{}' is no JSON (wrong at byte {} of {})", brief(line), error.byte, line.size()));
+  } catch (const Json::exception& error) {
+    throw InvalidArgument(fmt::format("'{}' is no JSON ({})", brief(line), json::reason(error, line.size())));
   }
   if (!object.is_object()) {
-    throw InvalidArgument(fmt::format("{} is not an object; a line is {{\"timestamp\": ..., ...}}", json_text(object)));
+    throw InvalidArgument(fmt::format("{} is not an object; a line is {{\"timestamp\": ..., ...}}", brief(object)));
   }
   TraceRequest request{.arrival_us = integer_at(object, "timestamp", 0, kMaxMilliseconds) * 1000,
                        .input_tokens = integer_at(object, "input_length", 1, kMaxTokens),
@@ -196,7 +208,7 @@ TraceRequest parse_mooncake_line(std::string_view line) {
     return request;
   }
   if (!ids->is_array()) {
-    throw InvalidArgument(fmt::format("hash_ids is {}; it must be a list of integers", json_text(*ids)));
+    throw InvalidArgument(fmt::format("hash_ids is {}; it must be a list of integers", brief(*ids)));
   }
   const std::int64_t expected = (request.input_tokens + kTokensPerPrefixId - 1) / kTokensPerPrefixId;
   if (static_cast<std::int64_t>(ids->size()) != expected) {

@@ -105,6 +105,23 @@ TEST_F(TraceTest, SkipsBadLinesWhenAsked) {
   EXPECT_EQ(trace.first_skipped, path + ":2: '{' is no JSON (wrong at byte 2 of 1)");
 }
 
+TEST_F(TraceTest, SkipsABadFirstLineWhenAsked) {
+  const std::string rows = "2023-11-16 18:15:46,3,4\r\n2023-11-16 18:15:47,3,4\r\n";
+  EXPECT_EQ(read_trace(write("# chat\n" + kGood + kGood), {.skip_bad = true}).requests.size(), 2u);
+  const Trace trace = read_trace(write("# chat\r\n" + kHeader + rows), {.skip_bad = true});
+  EXPECT_EQ(trace.format, "azure");
+  EXPECT_EQ(trace.requests.size(), 2u);
+  EXPECT_EQ(trace.skipped_lines, 1);
+}
+
+TEST_F(TraceTest, ReadsWhatEditorsAndLaterTracesDo) {
+  const std::string mark = "\xef\xbb\xbf";
+  EXPECT_EQ(read_trace(write(mark + kGood)).requests.size(), 1u);
+  const Trace trace = read_trace(write(mark + kHeader + "2024-05-10 00:00:00.009930+00:00,3,4\n2024-05-10 00:00:01+00:00,3,4\n"));
+  ASSERT_EQ(trace.requests.size(), 2u);
+  EXPECT_EQ(trace.requests[1].arrival_us - trace.requests[0].arrival_us, 990'070);
+}
+
 TEST_F(TraceTest, DamagedCompressedFile) {
   std::string text;
   for (int i = 0; i < 3000; ++i) {
@@ -134,7 +151,8 @@ TEST_F(TraceTest, BadFiles) {
   EXPECT_EQ(message_of(prose),
             prose +
                 ":2: 'Dear reader,' begins no known format; known: JSON lines ({\"timestamp\": ...}), CSV with the header "
-                "TIMESTAMP,ContextTokens,GeneratedTokens");
+                "TIMESTAMP,ContextTokens,GeneratedTokens; --skip-bad goes on without such lines");
+  EXPECT_TRUE(message_of(prose, {.skip_bad = true}).starts_with(prose + ": no requests in it: " + prose + ":2: 'Dear reader,' begins"));
   const std::string all_bad = write("{\n{\n", "all_bad");
   EXPECT_EQ(message_of(all_bad, {.skip_bad = true}),
             all_bad + ": no requests in it: " + all_bad + ":1: '{' is no JSON (wrong at byte 2 of 1); a trace has at least one");
@@ -200,6 +218,7 @@ void expect_messages(const std::string& before, const std::vector<BadLine>& case
 }
 
 TEST_F(TraceTest, BadMooncakeLines) {
+  const std::string deep = std::string(300'000, '[') + std::string(300'000, ']');  // deeper than a stack
   expect_messages(
       kGood,
       {
@@ -207,7 +226,11 @@ TEST_F(TraceTest, BadMooncakeLines) {
           {"30, 600, 5", "'30, 600, 5' is no JSON (wrong at byte 3 of 10)"},
           {"[30]", "[30] is not an object; a line is {\"timestamp\": ..., ...}"},
           {"\"text\"", "\"text\" is not an object; a line is {\"timestamp\": ..., ...}"},
-          {"\x01\x02", "'\x01\x02' is no JSON (wrong at byte 1 of 2)"},
+          {"\x01\x1b[31m", "'\?\?[31m' is no JSON (wrong at byte 1 of 6)"},
+          {std::string(3, '\0'), "'\?\?\?' is no JSON (wrong at byte 1 of 3)"},
+          {R"({"timestamp": 1e999})", "'{\"timestamp\": 1e999}' is no JSON (a number in it is too large)"},
+          {deep, "a list more than 16 levels deep is not an object; a line is {\"timestamp\": ..., ...}"},
+          {"{\"timestamp\": " + deep + "}", "timestamp is a list more than 16 levels deep; it must be an integer in 0..4398046511104"},
           {"{}", "key 'timestamp' is missing; a line needs timestamp, input_length and output_length"},
           {R"({"timestamp": 30, "output_length": 5})",
            "key 'input_length' is missing; a line needs timestamp, input_length and output_length"},
@@ -264,6 +287,10 @@ TEST_F(TraceTest, BadAzureLines) {
        {"2023-11-16 18:15:46,3,-1", "GeneratedTokens is -1; it must be in 1..16777216"},
        {"2023-11-16 18:15:46,3,99999999999999999999", "GeneratedTokens is 99999999999999999999; it must be in 1..16777216"}});
   expect_messages(kHeader, cases, [this](const std::string& text) { return write(text); });
+  const std::string path = write(kHeader + "0001-01-01 00:00:00,3,4\n9999-12-31 00:00:00,3,4\n");
+  EXPECT_EQ(
+      message_of(path),
+      path + ":3: the request arrives 10005 years after the first; there may be 139 between them; --skip-bad goes on without such lines");
 }
 
 }  // namespace

@@ -1,4 +1,4 @@
-// JsonReader: values of a JSON object with checks; every message names file, key and value.
+// JSON that people write: workloads, models, lines of traces. Values are read with checks; every message names file, key and value.
 #pragma once
 
 #include <fmt/format.h>
@@ -9,20 +9,49 @@
 #include <initializer_list>
 #include <nlohmann/json.hpp>
 #include <string>
+#include <string_view>
 #include <utility>
 #include <vector>
 
 #include "fovea/error.h"
 
-namespace fovea::bench {
+namespace fovea::json {
 
-class JsonReader {
+using Json = nlohmann::json;
+
+/// Where `error` says that a text of so many bytes is wrong, in words.
+inline std::string reason(const Json::exception& error, std::size_t num_bytes) {
+  const auto* const parse_error = dynamic_cast<const Json::parse_error*>(&error);
+  return parse_error != nullptr ? fmt::format("wrong at byte {} of {}", parse_error->byte, num_bytes) : "a number in it is too large";
+}
+
+/// Is no list or object of `value` more than `levels` deep? Printing goes as deep as the value does, which may be deeper than the stack.
+inline bool is_shallow(const Json& value, int levels) {
+  return !value.is_structured() ||
+         (levels > 0 && std::all_of(value.begin(), value.end(), [=](const Json& inner) { return is_shallow(inner, levels - 1); }));
+}
+
+/// Text of others as it may stand in a message: not long, without what a terminal would act on.
+inline std::string brief(std::string_view text) {
+  constexpr std::size_t kMaxBytes = 40;
+  std::string shown(text.size() > kMaxBytes ? text.substr(0, kMaxBytes - 3) : text);
+  std::replace_if(
+      shown.begin(), shown.end(), [](unsigned char c) { return c < 0x20 || c == 0x7f; }, '?');
+  return text.size() > kMaxBytes ? shown + "..." : shown;
+}
+
+inline std::string brief(const Json& value) {
+  constexpr int kLevels = 16;
+  if (!is_shallow(value, kLevels)) {
+    return fmt::format("{} more than {} levels deep", value.is_array() ? "a list" : "an object", kLevels);
+  }
+  return brief(std::string_view(value.dump(-1, ' ', false, Json::error_handler_t::replace)));
+}
+
+class Reader {
  public:
-  using Json = nlohmann::json;
-
   /// `where`: file name; `path`: where in the file this object is ("" at the top). The object must outlive the reader.
-  JsonReader(const Json& object, std::string where, std::string path = {})
-      : json_(object), where_(std::move(where)), path_(std::move(path)) {
+  Reader(const Json& object, std::string where, std::string path = {}) : json_(object), where_(std::move(where)), path_(std::move(path)) {
     if (!json_.is_object()) {
       fail("", fmt::format("{} is not an object", brief(json_)), "write { ... }");
     }
@@ -51,7 +80,7 @@ class JsonReader {
     return *found;
   }
 
-  JsonReader object(const char* key) const { return {at(key), where_, path_.empty() ? key : path_ + "." + key}; }
+  Reader object(const char* key) const { return {at(key), where_, path_.empty() ? key : path_ + "." + key}; }
 
   std::int64_t integer(const char* key, std::int64_t low, std::int64_t high) const { return integer_of(at(key), key, low, high); }
 
@@ -87,15 +116,10 @@ class JsonReader {
   const std::string& where() const { return where_; }
   const std::string& path() const { return path_; }
 
-  static std::string brief(const Json& value) {
-    std::string text = value.dump(-1, ' ', false, Json::error_handler_t::replace);
-    return text.size() > 40 ? text.substr(0, 37) + "..." : text;
-  }
-
  private:
   const Json& json_;
   std::string where_;
   std::string path_;
 };
 
-}  // namespace fovea::bench
+}  // namespace fovea::json
