@@ -24,7 +24,8 @@ void BatchArrays::add_group(Table& table, const KvFormat& format, std::int32_t n
 }
 
 BatchArrays::BatchArrays(const Workload& workload, bool shuffle_pages) {
-  const std::vector<KvFormat>& formats = workload.spec.formats;
+  formats_ = workload.spec.formats;
+  const std::vector<KvFormat>& formats = formats_;
   tables_.resize(formats.size());
   for (const RequestLengths& request : workload.requests) {
     qo_indptr_.push_back(qo_indptr_.back() + request.qo_len);
@@ -70,9 +71,50 @@ BatchArrays::BatchArrays(const Workload& workload, bool shuffle_pages) {
   batch_ = {.qo_indptr = TensorView::of(qo_indptr_), .kv = views_};
 }
 
+void BatchArrays::put_pages_on(const Engine& engine) {
+  if (engine.device().type == DeviceType::cpu) {
+    return;
+  }
+  for (std::size_t f = 0; f < views_.size(); ++f) {
+    const std::vector<std::int32_t>& pages = tables_[f].page_indices;
+    if (formats_[f].has_table) {
+      const std::size_t bytes = pages.size() * sizeof(std::int32_t);
+      device_pages_.emplace_back(engine, bytes);
+      device_pages_.back().write(pages.data(), bytes);
+      views_[f].page_indices =
+          TensorView::contiguous(device_pages_.back().data(), DType::i32, {static_cast<std::int64_t>(pages.size())}, engine.device());
+    }
+  }
+}
+
+std::vector<BatchArrays::Piece> BatchArrays::pieces(std::int32_t max_tokens) const {
+  std::vector<Piece> pieces;
+  const auto add = [&](std::int32_t slot, std::int32_t num_tokens) {
+    for (std::int32_t at = 0; at < num_tokens; at += max_tokens) {
+      pieces.push_back({.slot = slot + at, .num_tokens = std::min(max_tokens, num_tokens - at)});
+    }
+  };
+  for (std::size_t f = 0; f < tables_.size(); ++f) {
+    const Table& table = tables_[f];
+    for (std::size_t group = 0; group + 1 < table.page_indptr.size(); ++group) {
+      const std::int32_t begin = table.page_indptr[group], end = table.page_indptr[group + 1];
+      if (!formats_[f].has_table) {
+        add(begin, end - begin);
+        continue;
+      }
+      for (std::int32_t entry = begin; entry < end; ++entry) {
+        add(table.page_indices[static_cast<std::size_t>(entry)] * formats_[f].page_size,
+            entry + 1 == end ? table.last_page_len[group] : formats_[f].page_size);
+      }
+    }
+  }
+  return pieces;
+}
+
 namespace {
 
-void append_values(const std::vector<NamedNumber>& numbers, std::vector<Value>& values) {
+void append_values(const std::vector<NamedNumber>& numbers, const Engine* engine, std::vector<DeviceBuffer>& on_device,
+                   std::vector<Value>& values) {
   for (const NamedNumber& number : numbers) {
     if (const auto* integer = std::get_if<std::int64_t>(&number.value)) {
       values.emplace_back(number.name, *integer);
@@ -80,17 +122,24 @@ void append_values(const std::vector<NamedNumber>& numbers, std::vector<Value>& 
       values.emplace_back(number.name, *real);
     } else {
       const auto& heads = std::get<std::vector<float>>(number.value);
-      values.emplace_back(number.name,
-                          TensorView::contiguous(const_cast<float*>(heads.data()), DType::f32, {static_cast<std::int64_t>(heads.size())}));
+      auto* data = const_cast<float*>(heads.data());
+      Device device;
+      if (engine != nullptr && engine->device().type != DeviceType::cpu) {
+        device = engine->device();
+        on_device.emplace_back(*engine, heads.size() * sizeof(float));
+        on_device.back().write(data, heads.size() * sizeof(float));
+        data = static_cast<float*>(on_device.back().data());
+      }
+      values.emplace_back(number.name, TensorView::contiguous(data, DType::f32, {static_cast<std::int64_t>(heads.size())}, device));
     }
   }
 }
 
 }  // namespace
 
-WorkloadValues::WorkloadValues(const Workload& workload) {
-  append_values(workload.mask, mask_values_);
-  append_values(workload.params, params_);
+WorkloadValues::WorkloadValues(const Workload& workload, const Engine* engine) {
+  append_values(workload.mask, engine, device_numbers_, mask_values_);
+  append_values(workload.params, engine, device_numbers_, params_);
   mask_ = {.values = mask_values_, .any = workload.any_mask};
 }
 

@@ -5,6 +5,7 @@
 #include <vector>
 
 #include "bench/workload.h"
+#include "fovea/device_buffer.h"
 #include "fovea/engine.h"
 
 namespace fovea::bench {
@@ -19,6 +20,16 @@ class BatchArrays {
   const Batch& batch() const { return batch_; }
   std::int64_t num_pages() const { return num_pages_; }  // that the tables use; ragged: tokens
 
+  /// Page ids move to where `engine` reads them.
+  void put_pages_on(const Engine& engine);
+
+  /// Tokens that lie one behind the other in a cache [pages, page_size, ...].
+  struct Piece {
+    std::int32_t slot, num_tokens;  // slot: page * page_size + offset
+  };
+  /// Everything the step reads, in the tables' order, in pieces of at most so many tokens. Of page ids on the host.
+  std::vector<Piece> pieces(std::int32_t max_tokens) const;
+
  private:
   struct Table {
     std::vector<std::int32_t> page_indptr = {0}, page_indices, last_page_len, row_indptr;
@@ -29,6 +40,8 @@ class BatchArrays {
   std::vector<std::int32_t> qo_indptr_ = {0};
   std::vector<Table> tables_;
   std::vector<KvTables> views_;
+  std::vector<KvFormat> formats_;
+  std::vector<DeviceBuffer> device_pages_;
   Batch batch_;
   std::int64_t num_pages_ = 0;
 };
@@ -36,7 +49,8 @@ class BatchArrays {
 /// Values of a workload's mask and parameters in the form that plan() and run() take. Borrows the workload.
 class WorkloadValues {
  public:
-  explicit WorkloadValues(const Workload& workload);
+  /// Numbers per head go to `engine`'s device, where that is not the host.
+  explicit WorkloadValues(const Workload& workload, const Engine* engine = nullptr);
   WorkloadValues(const WorkloadValues&) = delete;
   WorkloadValues& operator=(const WorkloadValues&) = delete;
 
@@ -45,6 +59,7 @@ class WorkloadValues {
   const MaskValues& mask() const { return mask_; }
 
  private:
+  std::vector<DeviceBuffer> device_numbers_;
   std::vector<Value> mask_values_, params_;
   MaskValues mask_;
 };

@@ -4,20 +4,30 @@
 #include <cstddef>
 #include <cstdint>
 #include <memory>
+#include <optional>
 #include <span>
+#include <string>
 #include <vector>
 
 #include "bench/batch_arrays.h"
+#include "bench/gpu.h"
 #include "bench/workload.h"
 #include "fovea/engine.h"
 
 namespace fovea::bench {
 
-/// Page-aligned memory in huge pages where the system has them, filled with random numbers of a dtype.
+/// Random bits that become elements with exponents in a small range around 1, of both signs: (bits & keep) | set, 64 bits at a time.
+struct ElementBits {
+  std::uint64_t keep, set;
+};
+ElementBits element_bits_of(DType dtype);
+
+/// Memory filled with random numbers of a dtype: page-aligned on the host, in huge pages where the system has them, or a GPU's.
 class RandomMemory {
  public:
   RandomMemory(DType dtype, std::int64_t count, std::uint64_t seed);
-  std::byte* data() const { return memory_.get(); }
+  RandomMemory(const Gpu& gpu, DType dtype, std::int64_t count, std::uint64_t seed);
+  std::byte* data() const { return device_ ? static_cast<std::byte*>(device_->data()) : memory_.get(); }
   std::int64_t bytes() const { return bytes_; }
 
  private:
@@ -25,6 +35,7 @@ class RandomMemory {
     void operator()(std::byte* memory) const;
   };
   std::unique_ptr<std::byte, Free> memory_;
+  std::optional<DeviceBuffer> device_;
   std::int64_t bytes_ = 0;
 };
 
@@ -32,16 +43,25 @@ class Layer {
  public:
   /// `kv_copies`: run(i) reads copy i % kv_copies, so that caches hold nothing of it.
   /// Throws what prepare() and plan() throw, and InvalidArgument when the copies don't fit into the machine's memory.
-  Layer(const Engine& engine, const Workload& workload, int kv_copies);
+  /// `gpu`: of a GPU's engine; everything then happens on its stream.
+  Layer(const Engine& engine, const Workload& workload, int kv_copies, const Gpu* gpu = nullptr);
 
   void run(int copy);
 
-  /// All bytes of K and V of a copy: what a perfect decode reads.
+  /// All bytes of K and V of a copy: what a perfect decode reads. On the engine's device.
   std::span<const std::byte> kv_bytes(int copy) const;
+  /// Of the first format.
+  const KvCache& cache(int copy) const { return caches_[static_cast<std::size_t>(copy) % kv_.size() * workload_.spec.formats.size()]; }
   const Workload& workload() const { return workload_; }
+  const BatchArrays& arrays() const { return arrays_; }
+  std::string explain() const { return attention_.explain(); }
 
  private:
+  RandomMemory random(DType dtype, std::int64_t count, std::uint64_t seed) const;
+
   Workload workload_;
+  const Gpu* gpu_;
+  Device device_;
   WorkloadValues values_;
   BatchArrays arrays_;
   Attention attention_;

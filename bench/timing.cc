@@ -26,6 +26,14 @@ std::vector<double> ratios(std::span<const double> numerator, std::span<const do
 }
 
 std::vector<std::vector<double>> take_turns(std::span<const Contestant> contestants, int rounds, const OnRun& on_run) {
+  std::vector<SelfTimed> timed;
+  for (const Contestant& contestant : contestants) {
+    timed.push_back({contestant.name, [&contestant] { return microseconds_of(contestant.run); }});
+  }
+  return take_turns(timed, rounds, on_run);
+}
+
+std::vector<std::vector<double>> take_turns(std::span<const SelfTimed> contestants, int rounds, const OnRun& on_run) {
   const int count = static_cast<int>(contestants.size());
   std::vector<std::vector<double>> times(contestants.size(), std::vector<double>(static_cast<std::size_t>(rounds)));
   int run = 0;
@@ -33,7 +41,7 @@ std::vector<std::vector<double>> take_turns(std::span<const Contestant> contesta
     for (int turn = 0; turn < count; ++turn, ++run) {
       on_run(run, count * (rounds + 1));
       const auto c = static_cast<std::size_t>((turn + std::max(round, 0)) % count);
-      const double time = microseconds_of(contestants[c].run);
+      const double time = contestants[c].run();
       if (round >= 0) {
         times[c][static_cast<std::size_t>(round)] = time;
       }

@@ -33,10 +33,17 @@ struct Contestant {
   std::function<void()> run;
 };
 
+/// One thing that takes its own time: its run returns microseconds.
+struct SelfTimed {
+  std::string name;
+  std::function<double()> run;
+};
+
 /// Called before every timed run; may throw to stop.
 using OnRun = std::function<void(int done, int total)>;
 
 /// Microseconds of `rounds` runs of each contestant after one untimed round; result[c][round]. The order rotates from round to round.
 std::vector<std::vector<double>> take_turns(std::span<const Contestant> contestants, int rounds, const OnRun& on_run);
+std::vector<std::vector<double>> take_turns(std::span<const SelfTimed> contestants, int rounds, const OnRun& on_run);
 
 }  // namespace fovea::bench

@@ -6,6 +6,7 @@
 
 #include "bench/layer.h"
 #include "bench/peaks.h"
+#include "cli/bench_gpu.h"
 #include "cli/bench_points.h"
 #include "cli/commands.h"
 
@@ -102,8 +103,11 @@ Point measure(const Engine& engine, const bench::Workload& workload, const bench
 
 int run_decode(const DecodeOptions& options) {
   Results results("bench decode", options.json);
-  const std::vector<bench::Workload> workloads = workloads_of(options);
   const Engine engine(options.engine.options());
+  if (engine.device().type == DeviceType::cuda) {
+    return bench_decode_on_gpu(engine, {.workloads = options.workloads, .rounds = static_cast<int>(options.pairs)}, results);
+  }
+  const std::vector<bench::Workload> workloads = workloads_of(options);
   const bench::Peaks peaks(static_cast<int>(options.engine.num_threads));
   const FmaPeak fma(peaks, bench::isa_in(options.engine.isa.empty() ? engine.describe() : options.engine.isa));
   results.print("{}", machine_line(engine.describe()));

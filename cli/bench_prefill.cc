@@ -5,6 +5,7 @@
 
 #include "bench/layer.h"
 #include "bench/peaks.h"
+#include "cli/bench_gpu.h"
 #include "cli/bench_points.h"
 #include "cli/commands.h"
 
@@ -14,7 +15,7 @@ namespace {
 struct PrefillOptions {
   EngineChoice engine;
   std::string json;
-  std::vector<std::string> workloads = {"prefill_b1_2k", "prefill_b1_8k"};
+  std::vector<std::string> workloads;
   std::int64_t pairs = 9;
 };
 
@@ -36,11 +37,15 @@ Point measure(const Engine& engine, const bench::Workload& workload, const FmaPe
 
 int run_prefill(const PrefillOptions& options) {
   Results results("bench prefill", options.json);
+  const Engine engine(options.engine.options());
+  if (engine.device().type == DeviceType::cuda) {
+    return bench_prefill_on_gpu(engine, {.workloads = options.workloads, .rounds = static_cast<int>(options.pairs)}, results);
+  }
+  const std::vector<std::string> otherwise = {"prefill_b1_2k", "prefill_b1_8k"};
   std::vector<bench::Workload> workloads;
-  for (const std::string& name : options.workloads) {
+  for (const std::string& name : options.workloads.empty() ? otherwise : options.workloads) {
     workloads.push_back(bench::load_workload(name));
   }
-  const Engine engine(options.engine.options());
   const bench::Peaks peaks(static_cast<int>(options.engine.num_threads));
   const FmaPeak fma(peaks, bench::isa_in(options.engine.isa.empty() ? engine.describe() : options.engine.isa));
   results.print("{}", machine_line(engine.describe()));
@@ -63,7 +68,9 @@ void add_bench_prefill(CLI::App& bench, Action& action) {
   auto options = std::make_shared<PrefillOptions>();
   CLI::App* command = bench.add_subcommand("prefill", "Prefill against the machine's float32 multiply-add peak");
   options->engine.add_to(*command);
-  command->add_option("--workload", options->workloads, "Workloads to time")->type_name("NAME")->default_str("prefill_b1_2k prefill_b1_8k");
+  command
+      ->add_option("--workload", options->workloads, "Workloads instead of prefill_b1_2k and prefill_b1_8k; on a GPU, of 1k to 16k tokens")
+      ->type_name("NAME");
   add_integer(*command, "--pairs", options->pairs, 1, 10000, "Rounds in which engine and multiply-add loop take turns");
   add_json_option(*command, options->json);
   command->callback([options, &action] { action = [options] { return run_prefill(*options); }; });

@@ -75,6 +75,7 @@ LAYERS = [
                         "src/support/", "backends/cpu/", "backends/*.h", FMT, TBB, STD, SYSTEM], "a backend sees backend.h and itself, never another backend"),
     ("backends/cuda/device/*", ["fovea/dtype.h", "portable/", "backends/cuda/device/"], "device code of the cuda backend"),
     ("backends/cuda/kernels/*.cuh", ["fovea/dtype.h", "portable/", "backends/cuda/device/", "backends/cuda/kernels/"], "device code of a kernel"),
+    ("backends/cuda/probe/*.cuh", ["fovea/dtype.h", "portable/", "backends/cuda/device/", "backends/cuda/probe/"], "device code of a probe"),
     ("backends/cuda/*", [PUBLIC, "portable/", "src/backend.h", "src/jit/", "src/problem/", "src/select/", "src/support/", "backends/cuda/",
                          "backends/*.h", FMT, STD, SYSTEM], "a backend sees backend.h and itself, never another backend"),
     ("backends/reference/*", [PUBLIC, "portable/", "variants/", "generated/", "src/backend.h", "src/jit/", "src/problem/", "src/select/",
@@ -83,10 +84,12 @@ LAYERS = [
      "what backends share sees no backend"),
     ("json/*", [PUBLIC, FMT, JSON, STD], "json/ stands below serving/ and bench/"),
     ("check/*", [PUBLIC, "portable/", "check/", FMT, STD], "check/ makes cases with the public API"),
-    ("serving/*", [PUBLIC, "serving/", "json/", FMT, JSON, TBB, ZLIB, XXHASH, STD, SYSTEM], "serving/ is a client of the public API"),
+    ("serving/*", [PUBLIC, "serving/", "json/", "backends/cuda/probe/", FMT, JSON, TBB, ZLIB, XXHASH, STD, SYSTEM],
+     "serving/ is a client of the public API"),
     ("cli/*", [PUBLIC, "check/", "bench/", "serving/", "cli/", FMT, JSON, CLI11, STD, SYSTEM],
      "the command uses the public API, check/, bench/ and serving/"),
-    ("bench/*", [PUBLIC, "check/", "bench/", "json/", "generated/", FMT, JSON, TBB, BENCHMARK, STD, SYSTEM], "benchmarks use the public API and check/"),
+    ("bench/*", [PUBLIC, "check/", "bench/", "json/", "generated/", "backends/cuda/probe/", FMT, JSON, TBB, BENCHMARK, STD, SYSTEM],
+     "benchmarks use the public API and check/"),
 ]
 
 MAX_FILE_LINES = 600

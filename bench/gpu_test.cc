@@ -1,0 +1,70 @@
+// What `bench` launches on GPUs compiles without spills, for every architecture we know. And where there is a GPU: the load-only kernel
+// reads each byte that it should, the chain's calls happen.
+#include "bench/gpu.h"
+
+#include <gtest/gtest.h>
+
+#include <set>
+
+#include "backends/cuda/compiler.h"
+#include "bench/batch_arrays.h"
+#include "bench/gpu_workloads.h"
+#include "fovea/error.h"
+
+namespace fovea::bench {
+namespace {
+
+class GpuKernels : public testing::TestWithParam<const char*> {};
+
+TEST_P(GpuKernels, CompileWithoutSpills) {
+  const cuda::Compiler compiler(GetParam(), 0);
+  std::vector<std::string_view> folders{"fovea/", "portable/", "backends/cuda/probe/"};
+  folders.insert(folders.end(), std::begin(cuda::kDeviceFolders), std::end(cuda::kDeviceFolders));
+  const cuda::CompileRequest request{
+      .label = "bench",
+      .program = {
+          .source_name = "source.cu", .source = gpu_kernels_source(), .headers = {}, .embedded = jit::embedded_sources_under(folders)}};
+  try {
+    const std::vector<jit::Artefact> cubins = compiler.compile({&request, 1}, "bench");
+    const cuda::CompileReport report = cuda::read_log(cubins[0].log);
+    EXPECT_EQ(report.spilled_bytes, 0) << cubins[0].log;
+    EXPECT_TRUE(report.warnings.empty()) << cubins[0].log;
+  } catch (const Unsupported& error) {
+    GTEST_SKIP() << error.what();
+  }
+}
+INSTANTIATE_TEST_SUITE_P(Architectures, GpuKernels, testing::Values("sm_80", "sm_90a"));
+
+TEST(GpuWorkloads, PiecesCoverEveryTokenOnce) {
+  for (const GpuPoint& point : gpu_decode_points()) {
+    const BatchArrays arrays(point.workload);
+    const KvFormat& format = point.workload.spec.formats[0];
+    std::int64_t tokens = 0;
+    std::set<std::int32_t> seen;
+    for (const BatchArrays::Piece& piece : arrays.pieces(4)) {
+      ASSERT_TRUE(1 <= piece.num_tokens && piece.num_tokens <= 4);
+      ASSERT_LE(piece.slot + piece.num_tokens, arrays.num_pages() * format.page_size);
+      ASSERT_TRUE(seen.insert(piece.slot).second) << point.workload.name << " slot " << piece.slot;
+      tokens += piece.num_tokens;
+    }
+    EXPECT_EQ(tokens, point.workload.kv_tokens()) << point.workload.name;
+  }
+}
+
+TEST(GpuWorkloads, SkewedBatchesHaveAnEvenOneOfAsManyTokens) {
+  std::int64_t skewed = 0;
+  const std::vector<GpuPoint> points = gpu_decode_points();
+  for (const GpuPoint& point : points) {
+    for (const GpuPoint& other : points) {
+      if (other.workload.name == point.even) {
+        ++skewed;
+        const auto requests = static_cast<std::int64_t>(point.workload.requests.size());
+        EXPECT_LT(point.workload.kv_tokens() - other.workload.kv_tokens(), requests) << point.workload.name;
+      }
+    }
+  }
+  EXPECT_EQ(skewed, 2);
+}
+
+}  // namespace
+}  // namespace fovea::bench
