@@ -7,6 +7,7 @@
 #include "backends/builtin_variants.h"
 #include "backends/cuda/compiler.h"
 #include "backends/cuda/module.h"
+#include "backends/cuda/planner.h"
 #include "src/problem/problem.h"
 
 namespace fovea::cuda {
@@ -87,6 +88,12 @@ TEST_P(Compile, CacheOps) {
   const CompileRequest request = cache_ops_program(GetParam());
   const std::vector<jit::Artefact> cubins = compiler_.compile({&request, 1}, "cache ops");
   EXPECT_EQ(read_log(cubins[0].log).spilled_bytes, 0) << cubins[0].log;
+}
+
+TEST_P(Compile, Planner) {
+  const CompileRequest request = planner_program(GetParam());
+  const std::vector<jit::Artefact> cubins = compiler_.compile({&request, 1}, "planner");
+  EXPECT_TRUE(read_log(cubins[0].log).warnings.empty()) << cubins[0].log;
 }
 
 INSTANTIATE_TEST_SUITE_P(All, Compile, testing::Values("sm_80", "sm_90a"));

@@ -4,8 +4,6 @@
 namespace fovea {
 namespace {
 
-constexpr std::int32_t kMaxPosition = 1 << 29;  // positions are inside +-this
-
 /// Tokens of the first `num_formats` formats for a request: what portable tokens_before() computes, in 64 bits.
 std::int64_t wide_tokens_before(const BatchCheck& check, std::int32_t request, std::int32_t num_formats) {
   const BatchView& b = check.view;

@@ -8,8 +8,6 @@
 namespace fovea {
 namespace {
 
-constexpr std::int64_t kMaxPosition = 1 << 29;
-
 Argument argument(std::string_view field) { return {"run", "", -1, field}; }
 Argument argument(std::size_t format, std::string_view field) { return {"run", "kv", static_cast<int>(format), field}; }
 

@@ -149,6 +149,7 @@ PlanArraysMut lay_out(const PlanCapacity& c, Layout& layout) {
   layout.place(a.composed, c.max_composed_rows);
   layout.place(a.num_groups, 1);
   layout.place(a.num_composed, 1);
+  layout.place(a.num_requests, 1);
   a.mask_groups.resize(static_cast<std::size_t>(c.max_mask_groups));
   for (MaskGroupArrays& mask_group : a.mask_groups) {
     layout.place(mask_group.num_slots, 1);

@@ -76,6 +76,7 @@ void make_groups(const Problem& problem, const BatchView& batch, PlanArraysMut& 
     num_groups = max_(num_groups, end);
   }
   *arrays.num_groups = num_groups;
+  *arrays.num_requests = batch.num_requests;
   make_composed_rows(batch, arrays);
 }
 

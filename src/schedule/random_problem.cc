@@ -178,7 +178,7 @@ RandomCase random_case(Random& random) {
     }
     c.batch.q_pos.push_back(0);  // never null
   }
-  c.batch.kv_len.assign(q_lengths.size() + 1, 2 * longest);
+  c.batch.kv_len.assign(q_lengths.size() + 1, 3 * longest);  // what three formats may hold
   p.limits = limits_of(p, c.batch, random.one_in(2) ? 0 : random.between(0, 30));
   p.options.fixed_split = p.options.policy == Policy::fixed_split ? 16 * random.between(1, 4) : 0;
   if (random.one_in(3) && p.options.policy == Policy::throughput) {

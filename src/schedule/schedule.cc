@@ -93,7 +93,14 @@ Totals measure_groups(const Problem& problem, const Choice& choice, const PlanCa
   return totals;
 }
 
-/// Formats whose groups may hold rows of several requests: whether one does now must not show in its rows' bits.
+ChunkRule split_rule(const Problem& problem, const PlanCapacity& capacity, const BatchView& batch, const KernelConfig& config) {
+  return {.split_tiles = capacity.split_tokens / config.tile_kv,
+          .max_rows = kMaxRowsOfFixedSplit,
+          .whole_formats = problem.options.policy == Policy::batch_invariant ? shared_formats(batch) : 0u};
+}
+
+}  // namespace
+
 std::uint32_t shared_formats(const BatchView& batch) {
   std::uint32_t formats = 0;
   for (std::int32_t i = 0; i < batch.num_formats; ++i) {
@@ -102,14 +109,6 @@ std::uint32_t shared_formats(const BatchView& batch) {
   }
   return formats;
 }
-
-ChunkRule split_rule(const Problem& problem, const PlanCapacity& capacity, const BatchView& batch, const KernelConfig& config) {
-  return {.split_tiles = capacity.split_tokens / config.tile_kv,
-          .max_rows = kMaxRowsOfFixedSplit,
-          .whole_formats = problem.options.policy == Policy::batch_invariant ? shared_formats(batch) : 0u};
-}
-
-}  // namespace
 
 void schedule(const Problem& problem, const Choice& choice, const PlanCapacity& capacity, const BatchView& batch, KvRange range,
               std::int32_t mask_group, PlanArraysMut& arrays) {

@@ -67,6 +67,7 @@ struct PlanArraysMut {
   ComposedRow* composed;
   std::int32_t* num_groups;
   std::int32_t* num_composed;
+  std::int32_t* num_requests;
   std::vector<MaskGroupArrays> mask_groups;  // max_mask_groups
   GroupWork* work;                           // scratch, as the next
   VisibleTiles* row_tiles;
@@ -81,6 +82,9 @@ void make_groups(const Problem& problem, const BatchView& batch, PlanArraysMut& 
 /// Spreads the groups' work over workers for one mask.
 void schedule(const Problem& problem, const Choice& choice, const PlanCapacity& capacity, const BatchView& batch, KvRange range,
               std::int32_t mask_group, PlanArraysMut& arrays);
+
+/// Formats whose groups may hold rows of several requests: whether one does now must not show in its rows' bits.
+std::uint32_t shared_formats(const BatchView& batch);
 
 /// Read-only view for kernels.
 PlanArrays plan_arrays(const PlanArraysMut& arrays, std::int32_t mask_group, std::int32_t num_configs);

@@ -1,0 +1,53 @@
+#include "backends/cuda/planner.h"
+
+#include <algorithm>
+
+#include "backends/cuda/kernels/plan/params.h"
+#include "backends/cuda/memory.h"
+
+namespace fovea::cuda {
+namespace {
+
+constexpr std::string_view kSource = R"(// fovea: the planner
+#include "backends/cuda/kernels/plan/kernel.cuh"
+
+extern "C" __global__ void __launch_bounds__(fovea::cuda::plan::kThreads, 1)
+plan(const __grid_constant__ fovea::PlannerParams params, int shared_bytes) {
+  fovea::cuda::plan::plan(params, shared_bytes);
+}
+)";
+
+}  // namespace
+
+CompileRequest planner_program(std::string_view architecture) {
+  std::vector<std::string_view> folders{"fovea/", "portable/"};
+  folders.insert(folders.end(), std::begin(kDeviceFolders), std::end(kDeviceFolders));
+  return {.label = fmt::format("planner-{}", architecture),
+          .program = {
+              .source_name = "source.cu", .source = std::string(kSource), .headers = {}, .embedded = jit::embedded_sources_under(folders)}};
+}
+
+Planner::Planner(const Gpu& gpu, const Compiler& compiler) : gpu_(gpu) {
+  const CompileRequest request = planner_program(gpu.architecture());
+  const std::vector<jit::Artefact> cubins = compiler.compile({&request, 1}, "planner");
+  module_ = std::make_unique<CubinModule>(gpu, cubins[0].bytes, request.label);
+  function_ = module_->function("plan", gpu.max_shared_bytes);
+}
+
+void Planner::plan(const PlannerParams& params, Stream stream) const {
+  int shared_bytes = static_cast<int>(
+      std::min<std::int64_t>(gpu_.max_shared_bytes, plan::kTotalsAndStateBytes + ceil_div<std::int64_t>(params.scratch_bytes, 16) * 16));
+  const int writers =
+      params.write_groups ? static_cast<int>(std::clamp(ceil_div(params.max_row_groups, plan::kGroupsOfBlock), 1, plan::kMaxWriters)) : 0;
+  void* parameters[] = {const_cast<PlannerParams*>(&params), &shared_bytes};
+  const ContextScope scope(gpu_.context());
+  launch(gpu_,
+         {.kernel = "plan",
+          .function = function_,
+          .grid = params.num_masks + writers,
+          .threads = plan::kThreads,
+          .shared_bytes = shared_bytes},
+         cu_stream(stream), parameters);
+}
+
+}  // namespace fovea::cuda

@@ -1,0 +1,74 @@
+#include "src/schedule/planner.h"
+
+#include <algorithm>
+
+#include "portable/planner_list.h"
+#include "portable/schedule.h"
+#include "src/support/check.h"
+
+namespace fovea {
+
+namespace {
+
+constexpr std::int64_t kAlignment = 16;
+
+std::int64_t aligned(std::int64_t bytes) { return ceil_div(bytes, kAlignment) * kAlignment; }
+
+}  // namespace
+
+std::int64_t planner_scratch_bytes(const PlanCapacity& c) {
+  const std::int64_t groups = c.max_row_groups, tiles = c.max_row_tiles, workers = c.num_workers;
+  const auto array = [](std::int64_t count, std::size_t bytes) { return aligned(count * static_cast<std::int64_t>(bytes)); };
+  const std::int64_t of_groups = 2 * array(groups + 1, 8) + 3 * array(groups, 4);
+  const std::int64_t of_ranges = array(workers + 1, 12) + array(workers + 1, 8);
+  const std::int64_t of_tiles = array(groups + 1, 4) + array(tiles, 4) + array(tiles, sizeof(VisibleTiles));
+  const std::int64_t of_lists = array(tiles + 1, sizeof(ListCounts)) + array(groups + 1, sizeof(ListCounts)) +
+                                array(std::int64_t{kNumCostBuckets} * kListRuns + 1, 4);
+  return aligned(sizeof(PlannerState)) + of_groups + of_tiles + std::max(of_ranges, of_lists);
+}
+
+PlannerParams planner_params(const Problem& problem, const Choice& choice, const PlanCapacity& capacity, const BatchView& batch,
+                             const PlanArraysMut& arrays) {
+  PlannerParams p{};
+  p.batch = batch;
+  p.num_configs = capacity.num_configs;
+  std::copy(choice.configs.begin(), choice.configs.end(), p.configs);
+  p.num_workers = capacity.num_workers;
+  p.num_kv_heads = problem.spec.num_kv_heads;
+  p.group_size = problem.group_size;
+  p.max_row_groups = capacity.max_row_groups;
+  p.max_slots = capacity.max_slots;
+  p.fixed_splits = problem.options.policy != Policy::throughput;
+  p.split_tokens = capacity.split_tokens;
+  p.whole_formats = problem.options.policy == Policy::batch_invariant ? shared_formats(batch) : 0u;
+  p.max_kv_tokens = problem.limits.max_kv_tokens;
+  p.requests = arrays.requests;
+  p.groups = arrays.groups;
+  p.row_refs = arrays.row_refs;
+  p.composed = arrays.composed;
+  p.num_groups = arrays.num_groups;
+  p.num_composed = arrays.num_composed;
+  p.planned_requests = arrays.num_requests;
+  p.write_groups = 1;
+  return p;
+}
+
+void add_mask(PlannerParams& params, const PlanCapacity& capacity, const PlanArraysMut& arrays, std::int32_t mask_group, KvRange range) {
+  FOVEA_ASSERT(params.num_masks < kMaxMasksOfLaunch, "{} masks of a launch", params.num_masks + 1);
+  const MaskGroupArrays& from = arrays.mask_groups[static_cast<std::size_t>(mask_group)];
+  PlannerMask& mask = params.masks[params.num_masks++];
+  mask.range = range;
+  mask.num_slots = from.num_slots;
+  for (std::int32_t c = 0; c < params.num_configs; ++c) {
+    const ScheduleArrays& s = from.schedules[c];
+    mask.schedules[c] = {.cursors = s.cursors,
+                         .items = s.items,
+                         .merges = s.merges,
+                         .num_items = s.num_items,
+                         .num_merges = s.num_merges,
+                         .max_items = capacity.max_items[c],
+                         .max_merges = capacity.max_merges[c]};
+  }
+}
+
+}  // namespace fovea
