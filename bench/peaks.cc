@@ -1,5 +1,6 @@
 #include "bench/peaks.h"
 
+#include <tbb/info.h>
 #include <tbb/parallel_for.h>
 #include <tbb/partitioner.h>
 #include <tbb/task_arena.h>
@@ -104,6 +105,26 @@ constexpr int kChains = 12;
   return total;
 }
 
+[[gnu::target("avx512f,avx512bf16")]] float dot_avx512_bf16(std::int64_t steps, float factor, float addend) {
+  const auto a = (__m512bh)_mm512_castps_si512(_mm512_set1_ps(factor));  // two bf16 in every lane
+  const auto b = (__m512bh)_mm512_castps_si512(_mm512_set1_ps(addend));
+  __m512 chain[kChains];
+  for (int i = 0; i < kChains; ++i) {
+    chain[i] = _mm512_set1_ps(static_cast<float>(i));
+  }
+  for (std::int64_t step = 0; step < steps; ++step) {
+#pragma GCC unroll 12
+    for (int i = 0; i < kChains; ++i) {
+      chain[i] = _mm512_dpbf16_ps(chain[i], a, b);
+    }
+  }
+  float total = 0;
+  for (const __m512& value : chain) {
+    total += _mm512_cvtss_f32(value);
+  }
+  return total;
+}
+
 std::uint64_t read_piece(ReadLoop loop, const std::byte* bytes, std::size_t count) {
   if (!__builtin_cpu_supports("avx2")) {
     return read_scalar(bytes, count);
@@ -136,6 +157,9 @@ float fma_scalar(std::int64_t steps, float factor, float addend) {
 
 float fma_loop(Isa isa, std::int64_t steps, float factor, float addend) {
 #if defined(__x86_64__)
+  if (isa == Isa::avx512_bf16) {
+    return dot_avx512_bf16(steps, factor, addend);
+  }
   if (isa == Isa::avx512) {
     return fma_avx512(steps, factor, addend);
   }
@@ -168,6 +192,8 @@ const char* name_of(Isa isa) {
       return "avx2";
     case Isa::avx512:
       return "avx512";
+    case Isa::avx512_bf16:
+      return "avx512_bf16";
   }
   return "scalar";
 }
@@ -180,7 +206,10 @@ Isa isa_in(const std::string& text) {
 }
 
 struct Peaks::Impl {
-  explicit Impl(int num_threads) : arena(num_threads > 0 ? num_threads : tbb::task_arena::automatic) { arena.initialize(); }
+  explicit Impl(int num_threads)
+      : arena(num_threads > 0 ? std::min(num_threads, tbb::info::default_concurrency()) : tbb::task_arena::automatic) {
+    arena.initialize();
+  }
   mutable tbb::task_arena arena;
   volatile float factor = 0.9999f;  // volatile: the compiler must not know the results
   volatile float addend = 0.0001f;
@@ -218,7 +247,7 @@ double Peaks::multiply_add(Isa isa, std::int64_t steps) const {
         [&](int) { impl_->result.store(fma_loop(isa, steps_per_share, impl_->factor, impl_->addend), std::memory_order_relaxed); },
         tbb::simple_partitioner());
   });
-  const int lanes = isa == Isa::avx512 ? 16 : isa == Isa::avx2 ? 8 : 1;
+  const int lanes = isa == Isa::avx512_bf16 ? 32 : isa == Isa::avx512 ? 16 : isa == Isa::avx2 ? 8 : 1;
   const int chains = isa == Isa::scalar ? 1 : kChains;
   return 2.0 * lanes * chains * static_cast<double>(steps_per_share) * shares;
 }

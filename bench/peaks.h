@@ -19,10 +19,10 @@ enum class ReadLoop : std::uint8_t {
 inline constexpr ReadLoop kReadLoops[] = {ReadLoop::sum, ReadLoop::prefetched, ReadLoop::non_temporal};
 const char* name_of(ReadLoop loop);
 
-enum class Isa : std::uint8_t { scalar, avx2, avx512 };
+enum class Isa : std::uint8_t { scalar, avx2, avx512, avx512_bf16 };
 const char* name_of(Isa isa);
 
-/// The widest instruction set named in a text such as Engine::describe().
+/// The widest instruction set for float32 named in a text such as Engine::describe().
 Isa isa_in(const std::string& text);
 
 /// Threads that measure. The number is the engine's budget.
@@ -35,7 +35,8 @@ class Peaks {
   /// Reads all the bytes once, all threads together. The result only keeps the compiler from dropping the loads.
   std::uint64_t read(ReadLoop loop, std::span<const std::byte> bytes) const;
 
-  /// Runs `steps` steps of a loop of float32 FMAs in registers on every thread; returns how many floating-point operations that was.
+  /// Runs `steps` steps of a loop of multiply-adds in registers on every thread: float32 FMAs, or with avx512_bf16 sums of products of
+  /// bf16 pairs. Returns how many floating-point operations that was.
   double multiply_add(Isa isa, std::int64_t steps) const;
 
  private:

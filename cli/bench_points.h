@@ -32,13 +32,13 @@ std::string machine_line(const std::string& engine_description);
 /// How many copies of `bytes` must take turns so that a copy has left the caches when its turn comes again.
 int copies_for_cold_caches(std::int64_t bytes);
 
-/// The rate of float32 multiply-adds in registers, as a contestant. Of the instruction set that the engine runs.
+/// The rate of multiply-adds in registers, as a contestant.
 class FmaPeak {
  public:
   FmaPeak(const bench::Peaks& peaks, bench::Isa isa);
   void run() const { peaks_.multiply_add(isa_, steps_); }  // about 10 ms
   double flops() const { return flops_; }                  // of one run()
-  std::string name() const { return std::string("fma_f32_") + bench::name_of(isa_); }
+  std::string name() const { return isa_ == bench::Isa::avx512_bf16 ? "dot_bf16_avx512" : std::string("fma_f32_") + bench::name_of(isa_); }
 
  private:
   const bench::Peaks& peaks_;

@@ -51,7 +51,9 @@ std::string explained(const CLI::App& chosen, const std::string& command, const 
     return fmt::format("'{}' is not an option or argument of {}", after, command);
   }
   if (dynamic_cast<const CLI::ArgumentMismatch*>(&error) != nullptr && colon != std::string::npos) {
-    return fmt::format("{}: no value given ({})", what.substr(0, colon), after);
+    const bool twice = after.find("At Most") != std::string::npos;
+    return twice ? fmt::format("{}: given more than once; give it once", what.substr(0, colon))
+                 : fmt::format("{}: no value given ({})", what.substr(0, colon), after);
   }
   if (dynamic_cast<const CLI::RequiredError*>(&error) == nullptr) {
     return what;
@@ -99,7 +101,12 @@ int run(int argc, char** argv) {
   try {
     app.parse(argc, argv);
     catch_interrupts();
-    return action();
+    const int code = action();
+    if (code == 0 && (std::fflush(stdout) != 0 || std::ferror(stdout) != 0)) {
+      fmt::print(stderr, "fovea: standard output can't be written; is the disk full?\n");
+      return kTrouble;
+    }
+    return code;
   } catch (const CLI::ParseError& error) {
     return report(app, error, {argv + 1, argv + argc});
   } catch (const Interrupted&) {

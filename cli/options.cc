@@ -99,7 +99,10 @@ CLI::Option* add_integer(CLI::App& app, const std::string& name, std::int64_t& i
 }
 
 CLI::Option* add_json_option(CLI::App& app, std::string& path) {
-  return app.add_option("--json", path, "Write results as JSON; - is standard output, and then nothing else goes there")->type_name("FILE");
+  return app.add_option("--json", path, "Write results as JSON; - is standard output, and then nothing else goes there")
+      ->type_name("FILE")
+      ->check(
+          [](const std::string& text) { return std::string(text.empty() ? "no name given; give a file, or - for standard output" : ""); });
 }
 
 void EngineChoice::add_to(CLI::App& app) {

@@ -48,7 +48,12 @@ serving::ReplayOptions options_of(const ReplayChoice& choice) {
     throw InvalidArgument(fmt::format("--kv-tokens: {} tokens are less than one page of {} (--page-size); give at least that",
                                       choice.kv_tokens, choice.page_size));
   }
-  return {.model = serving::find_model(choice.model),
+  serving::Model model = serving::find_model(choice.model);
+  if (choice.layers > model.num_layers) {
+    throw InvalidArgument(
+        fmt::format("--layers: {}, but {} has {}; give 1..{}", choice.layers, model.name, model.num_layers, model.num_layers));
+  }
+  return {.model = std::move(model),
           .engine = engine_of(choice),
           .num_layers = static_cast<std::int32_t>(choice.layers),
           .kv_dtype = bench::parse_dtype("--kv-dtype", choice.kv_dtype),
@@ -78,17 +83,24 @@ void check_memory(const serving::ReplayOptions& options) {
   }
 }
 
-/// The fastest read loop over memory that is in no cache, and the multiply-add loop of the instruction set in use.
-Ceilings measure_ceilings(const ReplayChoice& choice, const std::string& engine) {
-  if (choice.device != "cpu") {
+/// The instructions that do most of the work: with bf16 on both sides, processors that have them use products of bf16 pairs.
+bench::Isa isa_of(const serving::ReplayOptions& options, const std::string& engine) {
+  const std::string& text = options.engine.isa.empty() ? engine : options.engine.isa;
+  const bool pairs = options.kv_dtype == DType::bf16 && text.find("avx512_bf16") != std::string::npos;
+  return pairs ? bench::Isa::avx512_bf16 : bench::isa_in(text);
+}
+
+/// The fastest read loop over memory that is in no cache, and the fastest multiply-adds.
+Ceilings measure_ceilings(const serving::ReplayOptions& options, const std::string& engine) {
+  if (options.engine.backend != "cpu") {
     return {};
   }
   constexpr std::int64_t kBytes = 256 << 20;
   constexpr int kRounds = 3;
-  const bench::Peaks peaks(static_cast<int>(choice.engine.num_threads));
-  const FmaPeak fma(peaks, bench::isa_in(choice.engine.isa.empty() ? engine : choice.engine.isa));
+  const bench::Peaks peaks(options.engine.num_threads);
+  const FmaPeak fma(peaks, isa_of(options, engine));
   const bench::RandomMemory memory(DType::bf16, kBytes / 2, 1);
-  Ceilings ceilings;
+  Ceilings ceilings{.fma = fma.name()};
   for (int round = 0; round < kRounds; ++round) {
     ceilings.fma_gflop_per_s = std::max(ceilings.fma_gflop_per_s, fma.flops() / bench::microseconds_of([&] { fma.run(); }) / 1e3);
     for (const bench::ReadLoop loop : bench::kReadLoops) {
@@ -99,7 +111,7 @@ Ceilings measure_ceilings(const ReplayChoice& choice, const std::string& engine)
   return ceilings;
 }
 
-/// All steps, or those until Ctrl-C: then false.
+/// All steps, or those until Ctrl-C: then false, unless that were all.
 bool run_steps(serving::Replay& replay) {
   Progress progress("replay", replay.rehearsed().computed_tokens);
   try {
@@ -108,7 +120,7 @@ bool run_steps(serving::Replay& replay) {
       progress.update(totals.computed_tokens, fmt::format("step {}, {} requests done", totals.steps, totals.finished));
     }
   } catch (const Interrupted&) {
-    return false;
+    return replay.totals().steps == replay.rehearsed().steps;
   }
   return true;
 }
@@ -125,13 +137,15 @@ int run_replay(const ReplayChoice& choice) {
   serving::Replay replay(trace, options);
   const serving::SchedulerTotals& ahead = replay.rehearsed();
   results.print("{}", machine_line(replay.describe_engine()));
-  results.print("{}: {} requests; {}, {} layer{}, {} of K and V; {} steps, {} tokens to compute\n", trace.name,
+  results.print("{}: {} requests; {}, {} of {} layers, {} of K and V; {} steps, {} tokens to compute\n", trace.name,
                 grouped(static_cast<std::int64_t>(trace.requests.size())), options.model.name, replay.num_layers(),
-                replay.num_layers() == 1 ? "" : "s", bytes_text(replay.kv_cache_bytes()), grouped(ahead.steps),
-                grouped(ahead.computed_tokens));
-  const Ceilings ceilings = measure_ceilings(choice, replay.describe_engine());
+                options.model.num_layers, bytes_text(replay.kv_cache_bytes()), grouped(ahead.steps), grouped(ahead.computed_tokens));
+  Ceilings ceilings = measure_ceilings(options, replay.describe_engine());
   bool finished = false;
   const double us = bench::microseconds_of([&] { finished = run_steps(replay); });
+  if (finished) {  // a machine that others use too is at its best at one of the two times
+    ceilings.raise(measure_ceilings(options, replay.describe_engine()));
+  }
   const ReplaySummary summary{.trace = trace,
                               .options = options,
                               .replay = replay,

@@ -40,6 +40,10 @@ Json json_of(const Percentiles& p, double factor = 1) {
   return {{"p50", p.p50 * factor}, {"p90", p.p90 * factor}, {"p99", p.p99 * factor}};
 }
 
+Json json_of(const Ceilings& ceilings) {
+  return {{"read_gb_per_s", ceilings.read_gb_per_s}, {"fma_gflop_per_s", ceilings.fma_gflop_per_s}, {"fma", ceilings.fma}};
+}
+
 Json json_of(const std::vector<CompileRecord>& compiled) {
   Json list = Json::array();
   for (const CompileRecord& record : compiled) {
@@ -136,6 +140,7 @@ Json json_of_options(const ReplaySummary& s) {
   const serving::ReplayOptions& o = s.options;
   return {{"model", o.model.name},
           {"layers", s.replay.num_layers()},
+          {"layers_of_model", o.model.num_layers},
           {"shrink", o.shrink},
           {"token_budget", o.scheduling.token_budget},
           {"max_requests", o.scheduling.max_requests},
@@ -199,7 +204,7 @@ Json json_of_times(const ReplaySummary& s) {
           {"gflop_per_s", rates.all.gflop_per_s()},
           {"decode_gb_per_s", rates.decode.gb_per_s()},
           {"prefill_gflop_per_s", rates.prefill.gflop_per_s()},
-          {"ceilings", {{"read_gb_per_s", s.ceilings.read_gb_per_s}, {"fma_gflop_per_s", s.ceilings.fma_gflop_per_s}}},
+          {"ceilings", json_of(s.ceilings)},
           {"prepare_ms", s.result.prepare_us * 1e-3},
           {"seconds",
            {{"all", s.wall_s},
@@ -213,8 +218,8 @@ Json json_of_times(const ReplaySummary& s) {
             {"step_ms", curve_of(step_us)}}}};
 }
 
-std::string of_ceiling(double value, double ceiling) {
-  return ceiling > 0 ? fmt::format(" ({:.0f} % of {:.0f})", 100 * value / ceiling, ceiling) : "";
+std::string of_ceiling(double value, double ceiling, const std::string& of_what) {
+  return ceiling > 0 ? fmt::format(" ({:.0f} % of {:.0f} {})", 100 * value / ceiling, ceiling, of_what) : "";
 }
 
 std::string row(const std::string& name, const std::string& text) { return fmt::format("  {:<22}{}\n", name, text); }
@@ -265,13 +270,13 @@ std::string text_of(const ReplaySummary& s) {
                                    tokens(totals.mixed_steps), tokens(totals.chunked_prefills), tokens(totals.preemptions),
                                    tokens(totals.evictions)));
   text += row("throughput",
-              fmt::format("{} tokens/s over {:.2f} s of steps, {} layer{}",
+              fmt::format("{} tokens/s over {:.2f} s of steps, {} of {} layers",
                           tokens(seconds > 0 ? static_cast<std::int64_t>(static_cast<double>(totals.computed_tokens) / seconds) : 0),
-                          seconds, s.replay.num_layers(), s.replay.num_layers() == 1 ? "" : "s"));
+                          seconds, s.replay.num_layers(), s.options.model.num_layers));
   text += row("decode steps", fmt::format("{:.1f} GB/s of K and V{}", rates.decode.gb_per_s(),
-                                          of_ceiling(rates.decode.gb_per_s(), s.ceilings.read_gb_per_s)));
+                                          of_ceiling(rates.decode.gb_per_s(), s.ceilings.read_gb_per_s, "from memory")));
   text += row("steps with prefill", fmt::format("{:.1f} GFLOP/s{}", rates.prefill.gflop_per_s(),
-                                                of_ceiling(rates.prefill.gflop_per_s(), s.ceilings.fma_gflop_per_s)));
+                                                of_ceiling(rates.prefill.gflop_per_s(), s.ceilings.fma_gflop_per_s, s.ceilings.fma)));
   text += row("", fmt::format("{:>9} {:>9} {:>9}", "p50", "p90", "p99"));
   text += row("step", serving::percentiles(column(steps, &StepRecord::step_us)));
   text += row("  plan", serving::percentiles(column(steps, &StepRecord::plan_us)));

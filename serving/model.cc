@@ -91,6 +91,18 @@ double positive_number(const json::Reader& reader, const char* key) {
   return number;
 }
 
+std::vector<std::int32_t> windows_of(const json::Reader& reader) {
+  const auto& list = reader.at("windows");
+  if (!list.is_array() || list.empty()) {
+    reader.fail("windows", fmt::format("{} is not a list of numbers", json::brief(list)), "one window per layer of a period; 0: unlimited");
+  }
+  std::vector<std::int32_t> windows;
+  for (const auto& window : list) {
+    windows.push_back(static_cast<std::int32_t>(reader.integer_of(window, "windows", 0, kMaxWindow)));
+  }
+  return windows;
+}
+
 Model parse_model(const std::string& where, const std::string& text) {
   json::Json whole;
   try {
@@ -106,7 +118,7 @@ Model parse_model(const std::string& where, const std::string& text) {
               .num_kv_heads = reader.int32("num_kv_heads", 1, kMaxHeads),
               .head_dim_qk = reader.int32("head_dim_qk", 4, kMaxHeadDim),
               .head_dim_vo = 0,
-              .num_layers = reader.int32_or("num_layers", 1, 1, kMaxLayers)};
+              .num_layers = 0};
   model.head_dim_vo = reader.int32_or("head_dim_vo", model.head_dim_qk, 4, kMaxHeadDim);
   if (model.num_qo_heads % model.num_kv_heads != 0) {
     reader.fail("num_kv_heads", fmt::format("{} does not divide num_qo_heads {}", model.num_kv_heads, model.num_qo_heads), "it must");
@@ -117,15 +129,13 @@ Model parse_model(const std::string& where, const std::string& text) {
     }
   }
   if (reader.has("windows")) {
-    const auto& list = reader.at("windows");
-    if (!list.is_array() || list.empty()) {
-      reader.fail("windows", fmt::format("{} is not a list of numbers", json::brief(list)),
-                  "one window per layer of a period; 0: unlimited");
-    }
-    model.windows.clear();
-    for (const auto& window : list) {
-      model.windows.push_back(static_cast<std::int32_t>(reader.integer_of(window, "windows", 0, kMaxWindow)));
-    }
+    model.windows = windows_of(reader);
+  }
+  const auto period = static_cast<std::int32_t>(model.windows.size());
+  model.num_layers = reader.int32_or("num_layers", period, 1, kMaxLayers);
+  if (period > model.num_layers) {
+    reader.fail("windows", fmt::format("{} for {} layers", period, model.num_layers),
+                "one window per layer of a period; num_layers counts them all");
   }
   if (reader.has("soft_cap")) {
     model.soft_cap = positive_number(reader, "soft_cap");

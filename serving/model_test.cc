@@ -81,6 +81,7 @@ TEST(Model, FromJson) {
   EXPECT_EQ(message("{" + heads + R"(, "windows": [128, 0], "soft_cap": 30, "num_layers": 4})"), "(no error)");
   const Model model = find_model(path.string());
   EXPECT_EQ(model.head_dim_vo, 64);
+  EXPECT_EQ(model.num_layers, 4);
   EXPECT_EQ(model.windows, (std::vector<std::int32_t>{128, 0}));
   EXPECT_EQ(model.variant(), "sliding_window+soft_cap");
   EXPECT_EQ(message("{"), "it is no JSON (wrong at byte 2 of 1); docs/json.md shows a model");
@@ -95,6 +96,8 @@ TEST(Model, FromJson) {
   EXPECT_EQ(message("{" + heads + R"(, "windows": []})"),
             "windows: [] is not a list of numbers; one window per layer of a period; 0: unlimited");
   EXPECT_EQ(message("{" + heads + R"(, "windows": [-1]})"), "windows: -1 is outside 0..16777216; give a number in that range");
+  EXPECT_EQ(message("{" + heads + R"(, "windows": [1, 2, 3], "num_layers": 2})"),
+            "windows: 3 for 2 layers; one window per layer of a period; num_layers counts them all");
   EXPECT_EQ(message("{" + heads + R"(, "soft_cap": 0})"), "soft_cap: 0 is not a number above 0; leave the key out for none");
   EXPECT_EQ(message("{" + heads + R"(, "soft_cap": 1e300})"), "soft_cap: 1e+300 is not a float; give 1.18e-38..3.4e+38");
   EXPECT_EQ(message("{" + heads + R"(, "sink": 1})"), "sink: 1 is neither true nor false; give one of them");

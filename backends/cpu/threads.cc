@@ -32,10 +32,11 @@ void start_threads(tbb::task_arena& arena, int count) {
 
 }  // namespace
 
-Threads::Threads(int budget) : count_(budget > 0 ? budget : tbb::info::default_concurrency()), arena_(count_) {
+// More threads than the machine has would only share its cores: the pool doesn't make them, and complains on standard error when asked.
+Threads::Threads(int budget)
+    : count_(budget > 0 ? budget : tbb::info::default_concurrency()), arena_(std::min(count_, tbb::info::default_concurrency())) {
   arena_.initialize();
-  // More threads than the machine has only share its cores; the pool doesn't make them.
-  start_threads(arena_, std::min(count_, tbb::info::default_concurrency()));
+  start_threads(arena_, arena_.max_concurrency());
 }
 
 }  // namespace fovea::cpu

@@ -34,8 +34,8 @@ def a_replay(steps=5, **changes):
     replay = {
         "fovea": "0.0.0", "command": "replay", "device": "cpu", "engine": "cpu <test>", "cpu": "a & b", "cores": 2, "interrupted": False,
         "trace": {"name": "<t>", "format": "mooncake", "requests": 3, "skipped_lines": 0, "first_skipped": ""},
-        "options": {"model": "tiny", "layers": 1, "shrink": 1, "token_budget": 64, "max_requests": 8, "page_size": 16, "pages": 10, "kv_dtype": "bf16"},
-        "ceilings": {"read_gb_per_s": 10.0, "fma_gflop_per_s": 100.0},
+        "options": {"model": "tiny", "layers": 1, "layers_of_model": 2, "shrink": 1, "token_budget": 64, "max_requests": 8, "page_size": 16, "pages": 10, "kv_dtype": "bf16"},
+        "ceilings": {"read_gb_per_s": 10.0, "fma_gflop_per_s": 100.0, "fma": "fma_f32_avx2"},
         "curves": {key: [1.0, 2.0, 3.0] for key in ("first_token_ms", "inter_token_ms", "step_ms")},
         "timeline": {column: [1] * steps for column in columns}, "output_digest": "00ff", "first_mismatch": "", "compiled": [],
         "seconds": {key: 1.0 for key in ("all", "steps", "inputs", "digest", "check")},
@@ -96,7 +96,7 @@ class Page(unittest.TestCase):
 
     def test_edges(self):
         self.make(a_replay(steps=1))
-        self.make(a_replay(ceilings={"read_gb_per_s": 0, "fma_gflop_per_s": 0}, curves={"first_token_ms": [], "inter_token_ms": [], "step_ms": []}))
+        self.make(a_replay(ceilings={"read_gb_per_s": 0, "fma_gflop_per_s": 0, "fma": ""}, curves={"first_token_ms": [], "inter_token_ms": [], "step_ms": []}))
         timeline = a_replay()["timeline"]
         self.make(a_replay(timeline={**timeline, "gflop": [0] * 5, "kv_mb": [0] * 5, "run_ms": [0] * 5, "plan_us": [0] * 5, "step_ms": [0] * 5}))
 

@@ -19,6 +19,9 @@ def main():
     except (ReportError, OSError) as error:
         print(f"fovea.report: {error}", file=sys.stderr)
         return 2
+    except KeyError as error:
+        print(f"fovea.report: {arguments.file}: key {error} is missing; was it written by another version?", file=sys.stderr)
+        return 2
     print(f"{output} ({len(page.encode()) / 1024:.0f} KiB)")
     return 0
 

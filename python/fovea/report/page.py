@@ -60,7 +60,7 @@ def about(replay):
     options = replay["options"]
     shrink = f", one token for {options['shrink']} of the trace" if options["shrink"] > 1 else ""
     return html.escape(
-        f"fovea {replay['fovea']}; {replay['cpu']}, {replay['cores']} cores; {replay['engine']}; {options['layers']} layer{'s' if options['layers'] > 1 else ''}, "
+        f"fovea {replay['fovea']}; {replay['cpu']}, {replay['cores']} cores; {replay['engine']}; {options['layers']} of {options['layers_of_model']} layers, "
         f"K and V in {options['kv_dtype']}, {grouped(options['pages'])} pages of {options['page_size']} tokens, at most {grouped(options['token_budget'])} tokens and "
         f"{options['max_requests']} requests a step{shrink}.")
 
@@ -85,7 +85,7 @@ def tiles(replay):
         (grouped(round(replay["tokens_per_s"])), "tokens/s computed"),
         (duration(replay["first_token_ms"]["p50"]), f"first token, p50 (p99 {duration(replay['first_token_ms']['p99'])})"),
         (duration(replay["inter_token_ms"]["p50"]), f"between tokens, p50 (p99 {duration(replay['inter_token_ms']['p99'])})"),
-        (f"{100 * replay['cache_hit_rate']:.0f} %", "of prompt tokens found in the cache"),
+        (f"{100 * replay['cache_hit_rate']:.0f} %", "of the tokens looked up were in the cache"),
         (f"{100 * replay['plan_share']:.2g} %", "of the time is planning"),
         (checked, f"checked steps right ({grouped(replay['checked_pairs'])} rows and heads)"),
         (grouped(replay["preemptions"]), "preemptions"),
@@ -113,8 +113,8 @@ def table(replay):
     spread("run", "run_us", 1e-3)
     spread("first token", "first_token_ms", 1)
     spread("between tokens", "inter_token_ms", 1)
-    row("decode steps", f"{replay['decode_gb_per_s']:.1f} GB/s of K and V" + share(replay["decode_gb_per_s"], ceilings["read_gb_per_s"]))
-    row("steps with prefill", f"{replay['prefill_gflop_per_s']:.0f} GFLOP/s" + share(replay["prefill_gflop_per_s"], ceilings["fma_gflop_per_s"]))
+    row("decode steps", f"{replay['decode_gb_per_s']:.1f} GB/s of K and V" + share(replay["decode_gb_per_s"], ceilings["read_gb_per_s"], "from memory"))
+    row("steps with prefill", f"{replay['prefill_gflop_per_s']:.0f} GFLOP/s" + share(replay["prefill_gflop_per_s"], ceilings["fma_gflop_per_s"], ceilings["fma"]))
     row("compiled", f"{len(replay['compiled'])} in prepare ({duration(replay['prepare_ms'])}), {replay['compiles_after_prepare']} after it")
     row("largest error", f"{replay['worst_error']:.2f} of its bound" if replay["worst_error"] is not None else "not finite")
     row("output digest", replay["output_digest"])
@@ -123,8 +123,8 @@ def table(replay):
     return f"<table>{''.join(rows)}</table>"
 
 
-def share(value, ceiling):
-    return f", {100 * value / ceiling:.0f} % of the measured {ceiling:.0f}" if ceiling > 0 else ""
+def share(value, ceiling, of_what):
+    return f", {100 * value / ceiling:.0f} % of the measured {ceiling:.0f} {of_what}" if ceiling > 0 else ""
 
 
 STYLE = """

@@ -7,7 +7,7 @@ import re
 import matplotlib
 
 matplotlib.use("Agg")
-from matplotlib import pyplot  # noqa: E402: after the choice of backend
+from matplotlib import pyplot, ticker  # noqa: E402: after the choice of backend
 
 PREFILL, DECODE, HIT, PLAN, MARK, GREY = "#d9772b", "#2a6fb0", "#3a9a63", "#8a4fb5", "#c0392b", "#8a8f98"
 STYLE = {
@@ -35,7 +35,13 @@ STYLE = {
 def plots_of(replay):
     """(title, what it shows, SVG) of every plot."""
     with pyplot.rc_context(STYLE):
-        return [(title, about, svg_of(draw(replay))) for title, about, draw in PLOTS]
+        return [(title, about + (together(replay) if by_step else ""), svg_of(draw(replay))) for title, about, draw, by_step in PLOTS]
+
+
+def together(replay):
+    """Long replays have several steps in a row."""
+    count = max(replay["timeline"]["steps"])
+    return f" A point stands for {count} adjacent steps." if count > 1 else ""
 
 
 def svg_of(figure):
@@ -55,12 +61,16 @@ def figure_of(rows=1, columns=1, height=3.0, **options):
 
 
 def steps_before(timeline):
-    """Index of the first step of every row."""
-    before, total = [], 0
+    """Index of the first step of every row, and of the step after the last."""
+    before = [0]
     for count in timeline["steps"]:
-        before.append(total)
-        total += count
+        before.append(before[-1] + count)
     return before
+
+
+def to_the_end(values):
+    """Values of rows for a plot in steps, which ends where the last row ends."""
+    return values + values[-1:]
 
 
 def per_step(timeline, key):
@@ -90,11 +100,10 @@ def draw_latencies(replay):
     if not drawn:
         nothing_here(axes, "no tokens came out")
         return figure
-    axes.set_xscale("log")
-    axes.xaxis.set_major_formatter(milliseconds)
+    log_scale(axes, "x", milliseconds)
     axes.set_ylabel("% at most this long")
     axes.set_ylim(0, 102)
-    axes.legend(loc="lower right", title="dots: p50, p90, p99")
+    legend_beside(axes, title="dots: p50, p90, p99")
     return figure
 
 
@@ -106,7 +115,7 @@ def draw_timeline(replay):
     timeline = replay["timeline"]
     figure, (tokens, requests, times) = figure_of(3, 1, height=6.0, sharex=True)
     before = steps_before(timeline)
-    prefill, decode = per_step(timeline, "prefill_tokens"), per_step(timeline, "decode_tokens")
+    prefill, decode = to_the_end(per_step(timeline, "prefill_tokens")), to_the_end(per_step(timeline, "decode_tokens"))
     tokens.fill_between(before, decode, step="post", color=DECODE, linewidth=0, label="decode")
     tokens.fill_between(before, decode, [a + b for a, b in zip(decode, prefill)], step="post", color=PREFILL, linewidth=0, label="prefill")
     tokens.set_yscale("symlog", linthresh=10)
@@ -114,45 +123,53 @@ def draw_timeline(replay):
     tokens.set_ylabel("tokens a step")
     tokens.axhline(replay["options"]["token_budget"], color=GREY, linewidth=0.8, linestyle="--", label="token budget")
     legend_beside(tokens)
-    requests.step(before, timeline["requests"], where="post", color=DECODE, linewidth=1, label="in the step")
-    requests.step(before, timeline["waiting"], where="post", color=PREFILL, linewidth=1, label="waiting")
+    requests.step(before, to_the_end(timeline["requests"]), where="post", color=DECODE, linewidth=1, label="in the step")
+    requests.step(before, to_the_end(timeline["waiting"]), where="post", color=PREFILL, linewidth=1, label="waiting")
     marks = [at for at, count in zip(before, timeline["preempted"]) if count > 0]
     if marks:
         requests.plot(marks, [0] * len(marks), "v", color=MARK, markersize=5, clip_on=False, label="preemption")
     requests.set_ylabel("requests")
     requests.set_ylim(bottom=0)
     legend_beside(requests)
-    times.step(before, per_step(timeline, "step_ms"), where="post", color="#444444", linewidth=0.9, label="step")
-    times.set_yscale("log")
-    times.yaxis.set_major_formatter(milliseconds)
+    times.step(before, to_the_end(per_step(timeline, "step_ms")), where="post", color="#444444", linewidth=0.9, label="step")
+    log_scale(times, "y", milliseconds)
     times.set_ylabel("time of a step")
     times.set_xlabel("step")
     legend_beside(times)
     return figure
 
 
-def legend_beside(axes):
-    axes.legend(loc="upper left", bbox_to_anchor=(1.0, 1.0), borderaxespad=0.2)
+def legend_beside(axes, **options):
+    axes.legend(loc="upper left", bbox_to_anchor=(1.0, 1.0), borderaxespad=0.2, **options)
+
+
+def log_scale(axes, name, formatter):
+    """Logarithmic x or y of what was plotted, with a number at 1, 2 and 5 where there are few powers of ten."""
+    axes.set(**{f"{name}scale": "log"})
+    low, high = getattr(axes, f"get_{name}lim")()
+    axis = getattr(axes, f"{name}axis")
+    if high < 50 * low:
+        axis.set_major_locator(ticker.LogLocator(subs=(1, 2, 5)))
+    axis.set_major_formatter(formatter)
+    axis.set_minor_formatter(ticker.NullFormatter())
 
 
 def draw_plan(replay):
     timeline = replay["timeline"]
     figure, (over_time, shares) = figure_of(1, 2, height=3.0, width_ratios=[3, 2])
-    before = steps_before(timeline)
+    before = steps_before(timeline)[:-1]
     plan, run = per_step(timeline, "plan_us"), [1000 * value for value in per_step(timeline, "run_ms")]
     over_time.plot(before, [max(value, 0.1) for value in run], ".", color=DECODE, markersize=2.5, label="run, all layers")
     over_time.plot(before, [max(value, 0.1) for value in plan], ".", color=PLAN, markersize=2.5, label="plan")
-    over_time.set_yscale("log")
-    over_time.yaxis.set_major_formatter(lambda value, _: milliseconds(value / 1000))
+    log_scale(over_time, "y", lambda value, _: milliseconds(value / 1000))
     over_time.set_xlabel("step")
-    over_time.legend(loc="upper right", markerscale=3, frameon=True, framealpha=0.85, edgecolor="none")
-    share = sorted(100 * p / max(p + r, 1e-9) for p, r in zip(plan, run))
+    over_time.legend(loc="lower left", bbox_to_anchor=(0.0, 1.0), markerscale=3, ncols=2)
+    share = sorted(100 * plan_us / max(1000 * step_ms, 1e-9) for plan_us, step_ms in zip(timeline["plan_us"], timeline["step_ms"]))
     shares.plot(share, [100 * (i + 1) / len(share) for i in range(len(share))], color=PLAN, linewidth=1.8)
     shares.axvline(100 * replay["plan_share"], color=GREY, linewidth=1, linestyle="--")
     shares.annotate(f"{100 * replay['plan_share']:.2g} % of all the time", (100 * replay["plan_share"], 103), ha="center", color="#555555", annotation_clip=False)
     shares.set_ylim(0, 102)
-    shares.set_xscale("log")
-    shares.xaxis.set_major_formatter(lambda value, _: f"{value:g} %")
+    log_scale(shares, "x", lambda value, _: f"{value:g} %")
     shares.set_xlabel("plan's share of the time")
     shares.set_ylabel("% of steps")
     return figure
@@ -180,16 +197,14 @@ def draw_roofline(replay):
         ridge = fma / read
         axes.plot([low, ridge, high], [low * read, fma, fma], color="#444444", linewidth=1.4)
         axes.annotate(f"{read:.0f} GB/s read   ", (ridge, fma), ha="right", va="bottom", color="#444444")
-        axes.annotate(f"{fma:.0f} GFLOP/s multiply-add", (high, fma), xytext=(-4, 4), textcoords="offset points", ha="right", color="#444444")
-    axes.set_xscale("log")
-    axes.set_yscale("log")
+        axes.annotate(f"{fma:.0f} GFLOP/s {ceilings['fma']}", (high, fma), xytext=(-4, 4), textcoords="offset points", ha="right", color="#444444")
     speeds = [y for _, ys, _ in groups.values() for y in ys] + [fma]
     axes.set_ylim(10 ** math.floor(math.log10(min(speed for speed in speeds if speed > 0))), 10 ** math.ceil(math.log10(max(speeds))))
-    axes.xaxis.set_major_formatter("{x:g}")
-    axes.yaxis.set_major_formatter("{x:g}")
+    log_scale(axes, "x", "{x:g}")
+    log_scale(axes, "y", "{x:g}")
     axes.set_xlabel("operations per byte of K and V")
     axes.set_ylabel("GFLOP/s")
-    axes.legend(loc="lower right", markerscale=2.5)
+    legend_beside(axes, markerscale=2.5)
     return figure
 
 
@@ -203,14 +218,15 @@ def draw_cache(replay):
         prefill_total += computed
         hits.append(hit_total)
         prefill.append(prefill_total)
+    hits, prefill = to_the_end(hits), to_the_end(prefill)
     rate.fill_between(before, hits, step="post", color=HIT, alpha=0.85, linewidth=0, label="found in the cache")
     rate.fill_between(before, hits, [a + b for a, b in zip(hits, prefill)], step="post", color=PREFILL, alpha=0.85, linewidth=0, label="computed")
     rate.yaxis.set_major_formatter(lambda value, _: f"{value / 1000:g} k" if value >= 1000 else f"{value:g}")
-    rate.set_ylabel("prompt tokens so far")
+    rate.set_ylabel("tokens so far")
     legend_beside(rate)
     total = replay["options"]["pages"]
-    used = [100 * value / total for value in timeline["pages_used"]]
-    idle = [100 * value / total for value in timeline["pages_idle"]]
+    used = to_the_end([100 * value / total for value in timeline["pages_used"]])
+    idle = to_the_end([100 * value / total for value in timeline["pages_idle"]])
     pages.fill_between(before, used, step="post", color=DECODE, linewidth=0, label="in use")
     pages.fill_between(before, used, [a + b for a, b in zip(used, idle)], step="post", color=HIT, alpha=0.5, linewidth=0, label="kept for reuse")
     marks = [at for at, count in zip(before, timeline["preempted"]) if count > 0]
@@ -224,11 +240,11 @@ def draw_cache(replay):
 
 
 PLOTS = [
-    ("Latencies", "Sums of measured step times: what attention contributes to a request's latency. A shrunk replay has fewer tokens than the trace.", draw_latencies),
-    ("Steps over time", "What the batching put into each step, who waited, and how long the step took.", draw_timeline),
-    ("Plan against run", "Planning happens once a step, running once a layer.", draw_plan),
-    ("Roofline", "Operations on visible (query, key) pairs over bytes of K and V, each counted once. Lines: what this machine reached in the same run.", draw_roofline),
-    ("Prefix cache", "Prompt tokens that were found instead of computed, and what the pages were used for.", draw_cache),
+    ("Latencies", "Sums of measured step times: what attention contributes to a request's latency. A shrunk replay has fewer tokens than the trace.", draw_latencies, False),
+    ("Steps over time", "What the batching put into each step, who waited, and how long the step took.", draw_timeline, True),
+    ("Plan against run", "Planning happens once a step, running once a layer.", draw_plan, True),
+    ("Roofline", "Operations on visible (query, key) pairs over bytes of K and V, each counted once. Lines: what loops that only read, and only multiply and add, reached in the same run.", draw_roofline, True),
+    ("Prefix cache", "Tokens of prompts, and of requests that come back after a preemption: found or computed. What the pages were used for.", draw_cache, True),
 ]
 
 
