@@ -56,6 +56,14 @@ struct CUlaunchConfig {
 };
 static_assert(sizeof(CUlaunchConfig) == 56);
 
+/// CUtensorMap: what the copy unit of sm_90 knows of a tensor. A kernel's parameter by value, const __grid_constant__ there.
+struct alignas(64) TensorMap {
+  std::uint64_t opaque[16];
+};
+#define FOVEA_TENSOR_MAP_PARAMETERS                                                                                             \
+  (TensorMap * map, int element, unsigned rank, void* tensor, const std::uint64_t* extents, const std::uint64_t* strides_bytes, \
+   const unsigned* box, const unsigned* element_strides, int interleave, int swizzle, int l2_promotion, int fill)
+
 /// X(name, symbol, parameters): every entry point that is called. Graph capture and replay are the caller's.
 #define FOVEA_DRIVER_FUNCTIONS(X)                                                                                      \
   X(cuInit, "cuInit", (unsigned flags))                                                                                \
@@ -89,6 +97,7 @@ static_assert(sizeof(CUlaunchConfig) == 56);
   X(cuModuleUnload, "cuModuleUnload", (CUmodule module))                                                               \
   X(cuModuleGetFunction, "cuModuleGetFunction", (CUfunction * function, CUmodule module, const char* name))            \
   X(cuFuncSetAttribute, "cuFuncSetAttribute", (CUfunction function, int attribute, int value))                         \
+  X(cuTensorMapEncodeTiled, "cuTensorMapEncodeTiled", FOVEA_TENSOR_MAP_PARAMETERS)                                     \
   X(cuLaunchKernelEx, "cuLaunchKernelEx", (const CUlaunchConfig* config, CUfunction function, void** parameters, void** extra))
 
 struct DriverApi {

@@ -1,4 +1,4 @@
-// Matrix products of a warp: ldmatrix and mma.sync m16n8k16 (sm_80 and newer). Lane l is g = l / 4, j = l % 4.
+// Matrix products of a warp: ldmatrix, stmatrix and mma.sync m16n8k16 (sm_80 and newer; stmatrix sm_90). Lane l is g = l / 4, j = l % 4.
 #pragma once
 
 #include "fovea/dtype.h"
@@ -25,6 +25,23 @@ __device__ __forceinline__ void load_matrix_x2(uint32_t (&r)[2], uint32_t shared
 }
 __device__ __forceinline__ void load_matrix_x2_transposed(uint32_t (&r)[2], uint32_t shared) {
   asm volatile("ldmatrix.sync.aligned.m8n8.x2.trans.shared.b16 {%0, %1}, [%2];" : "=r"(r[0]), "=r"(r[1]) : "r"(shared) : "memory");
+}
+
+/// Stores what load_matrix_x4() loads (sm_90 and newer).
+__device__ __forceinline__ void store_matrix_x4(uint32_t shared, const uint32_t (&r)[4]) {
+  asm volatile("stmatrix.sync.aligned.m8n8.x4.shared.b16 [%0], {%1, %2, %3, %4};" ::"r"(shared), "r"(r[0]), "r"(r[1]), "r"(r[2]), "r"(r[3])
+               : "memory");
+}
+__device__ __forceinline__ void store_matrix_x4_transposed(uint32_t shared, const uint32_t (&r)[4]) {
+  asm volatile("stmatrix.sync.aligned.m8n8.x4.trans.shared.b16 [%0], {%1, %2, %3, %4};" ::"r"(shared), "r"(r[0]), "r"(r[1]), "r"(r[2]),
+               "r"(r[3])
+               : "memory");
+}
+__device__ __forceinline__ void store_matrix_x2(uint32_t shared, const uint32_t (&r)[2]) {
+  asm volatile("stmatrix.sync.aligned.m8n8.x2.shared.b16 [%0], {%1, %2};" ::"r"(shared), "r"(r[0]), "r"(r[1]) : "memory");
+}
+__device__ __forceinline__ void store_matrix_x2_transposed(uint32_t shared, const uint32_t (&r)[2]) {
+  asm volatile("stmatrix.sync.aligned.m8n8.x2.trans.shared.b16 [%0], {%1, %2};" ::"r"(shared), "r"(r[0]), "r"(r[1]) : "memory");
 }
 
 /// d += a b for 16 x 16 and 16 x 8 elements of type T (f16 or bf16). Lane l holds
