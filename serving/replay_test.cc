@@ -130,6 +130,40 @@ TEST(Replay, TheCheckSeesWrongOutputs) {
   EXPECT_EQ(corrupt([](std::uint16_t&) {}).mismatched_steps, 0);
 }
 
+TEST(Replay, TheCheckSeesTheFirstAndLastRowOfEveryRequest) {
+  const Trace trace = random_trace(4, 12);
+  ReplayOptions options = tiny_options();
+  const std::size_t row = static_cast<std::size_t>(options.model.num_qo_heads) * static_cast<std::size_t>(options.model.head_dim_vo);
+  const std::vector<ServedRequest> requests = serve(trace, options.shrink);
+  const ReferenceCheck reference(LayerSpec{.model = options.model, .shrink = options.shrink, .seed = options.seed}, requests,
+                                 Replay(trace, options).rehearsed());
+  std::int64_t seen = 0;
+  replay_all(trace, options, [&](const Step& step, std::int32_t layer, std::span<std::uint16_t> o) {
+    if (step.work.size() < 3 || seen > 20) {
+      return;
+    }
+    std::vector<std::uint16_t> changed(o.begin(), o.end());
+    const auto expect_seen = [&](std::size_t first, const char* which) {
+      for (std::size_t i = 0; i < row; ++i) {  // of all heads: which of them is compared is drawn
+        changed[first * row + i] ^= 0x8000;
+      }
+      EXPECT_GT(reference.check(step, layer, changed).wrong, 0) << "step " << step.index << ", the " << which << " row before " << first;
+      std::copy_n(o.begin() + static_cast<std::ptrdiff_t>(first * row), row, changed.begin() + static_cast<std::ptrdiff_t>(first * row));
+      ++seen;
+    };
+    std::size_t at = 0;
+    for (const ScheduledWork& work : step.work) {
+      expect_seen(at, "first");
+      at += static_cast<std::size_t>(work.count);
+      expect_seen(at - 1, "last");
+    }
+    const CheckOutcome outcome = reference.check(step, layer, o);
+    EXPECT_EQ(outcome.wrong, 0) << outcome.first;
+    EXPECT_GE(outcome.pairs, std::min<std::int64_t>(ReferenceCheck::kMinPairs, static_cast<std::int64_t>(o.size() / row) * 4));
+  });
+  EXPECT_GT(seen, 6);
+}
+
 /// How far two right outputs may be apart: batches differ, so sums are cut in other places. A rounding of the output each, and of the
 /// weights where they are rounded to bf16 (2^-9 of values below 2).
 float rounding_apart(float value) { return std::fabs(value) * 0x1p-7f + 0x1p-8f; }
@@ -201,12 +235,12 @@ class EveryModel : public testing::TestWithParam<std::string> {};
 TEST_P(EveryModel, IsRight) {
   ReplayOptions options = tiny_options();
   options.model = find_model(GetParam());
-  options.num_layers = std::min<std::int32_t>(2, static_cast<std::int32_t>(options.model.windows.size()));
+  options.num_layers = 0;  // every window of the model
   options.shrink = 64;
-  options.check_steps = 6;
+  options.check_steps = 12;  // a layer each, in turn
   const ReplayResult result = replay_all(random_trace(7, 8), options);
   EXPECT_EQ(result.mismatched_steps, 0) << result.first_mismatch;
-  EXPECT_EQ(result.checked_steps, std::min<std::int64_t>(6, result.totals.steps));
+  EXPECT_EQ(result.checked_steps, std::min<std::int64_t>(12, result.totals.steps));
 }
 
 INSTANTIATE_TEST_SUITE_P(Models, EveryModel, testing::ValuesIn(model_names()), [](const auto& info) {

@@ -19,6 +19,9 @@ def main():
     except (ReportError, OSError) as error:
         print(f"fovea.report: {error}", file=sys.stderr)
         return 2
+    except ModuleNotFoundError as error:
+        print(f"fovea.report: the Python module {error.name} is missing; pip install matplotlib, or run .venv/bin/python, which make deps made", file=sys.stderr)
+        return 2
     except KeyError as error:
         print(f"fovea.report: {arguments.file}: key {error} is missing; was it written by another version?", file=sys.stderr)
         return 2
