@@ -25,7 +25,9 @@ Plan::Impl::Impl(std::shared_ptr<Attention::Impl> owner)
       arrays(lay_out_plan(attention->capacity, plan_memory.get())),
       device_arrays(lay_out_plan(attention->capacity, device_plan != nullptr ? device_plan->memory() : plan_memory.get())),
       masks(static_cast<std::size_t>(attention->capacity.max_mask_groups)),
-      staged_masks(masks.size()) {}
+      staged_masks(masks.size()) {
+  parts.reserve(max_parts(attention->capacity));
+}
 
 std::int64_t workspace_bytes_of(const PlanCapacity& capacity) { return capacity.partial_bytes + capacity.plan_bytes; }
 
@@ -45,9 +47,8 @@ std::shared_ptr<Plan::Impl> make_plan(const std::shared_ptr<Attention::Impl>& at
 
 void Plan::Impl::end_generation(const BatchView& view, const Batch& b, std::int32_t masks_planned, Stream stream) {
   if (device_plan != nullptr) {
-    const auto* begin = static_cast<const std::byte*>(plan_memory.get());
-    const auto* end = reinterpret_cast<const std::byte*>(arrays.work);  // from there on it is the planner's scratch
-    device_plan->publish(begin, static_cast<std::size_t>(end - begin), stream);
+    used_bytes(attention->capacity, arrays, view, masks_planned, parts);
+    device_plan->publish(plan_memory.get(), parts, stream);
   }
   batch = planned_batch(view, b);
   num_masks = masks_planned;
@@ -88,11 +89,8 @@ KernelParams Plan::Impl::kernel_params(std::int32_t mask_group) const {
   return p;
 }
 
-void Plan::Impl::bring_to_device(std::int32_t mask_group, Stream stream, KernelParams& params) const {
-  if (device_plan != nullptr) {
-    device_plan->continue_on(stream);
-    params.plan = plan_arrays(device_arrays, mask_group, attention->capacity.num_configs);
-  }
+PlanArrays Plan::Impl::device_arrays_of(std::int32_t mask_group) const {
+  return plan_arrays(device_arrays, mask_group, attention->capacity.num_configs);
 }
 
 Plan::Impl& plan_of(const Plan& plan, const Attention::Impl& attention, std::string_view where) {
@@ -107,6 +105,12 @@ void check_planned(const Plan::Impl& plan, std::int32_t mask_group, std::string_
   FOVEA_CHECK(plan.generation > 0, "{}: the plan has not been planned; call Attention::plan() first", where);
   FOVEA_CHECK(mask_group >= 0 && mask_group < plan.num_masks, "{}: mask_group = {}; the plan has {} mask group{}, counted from 0", where,
               mask_group, plan.num_masks, plan.num_masks == 1 ? "" : "s");
+}
+
+void check_not_capturing(const Backend& backend, Stream stream) {
+  FOVEA_CHECK(!backend.is_capturing(stream),
+              "plan: the stream is being captured into a graph, which would repeat this plan whatever the lengths are by then; call plan() "
+              "before each replay instead, outside the graph (docs/cuda-graphs.md)");
 }
 
 void check_pages_of_run(const Attention::Impl& attention, const RunArgs& args, const KernelParams& params) {

@@ -27,6 +27,7 @@ struct Attention::Impl {
   const VariantInfo* variant = nullptr;
   Selection selection;
   PlanCapacity capacity;
+  WorkBounds most_work;  // of any plan
   std::unique_ptr<Module> module;
 };
 
@@ -36,6 +37,7 @@ struct PlannedMask {
   KvRange range;  // of the mask; everything for `any`
   TileMap tile_map;
   bool any = false;  // the mask comes with every run
+  WorkBounds work;   // what schedule() found there is to do
 };
 
 /// Device memory of a backend.
@@ -76,8 +78,8 @@ struct Plan::Impl {
   /// The plan's part of a launch; run() adds tensors and parameters.
   KernelParams kernel_params(std::int32_t mask_group) const;
 
-  /// Before a launch on `stream`: the plan's arrays as kernels see them.
-  void bring_to_device(std::int32_t mask_group, Stream stream, KernelParams& params) const;
+  /// Its arrays as kernels see them.
+  PlanArrays device_arrays_of(std::int32_t mask_group) const;
 
   std::shared_ptr<Attention::Impl> attention;
   HostMemory plan_memory;
@@ -87,6 +89,7 @@ struct Plan::Impl {
   PlanArraysMut device_arrays;     // in device_plan
   std::vector<PlannedMask> masks;  // max_mask_groups
   std::vector<PlannedMask> staged_masks;
+  std::vector<PlanBytes> parts;  // of plan_memory that this plan has filled
   PlannedBatch batch;
   std::int32_t num_masks = 0;
   std::int32_t num_requests = 0;
@@ -104,6 +107,9 @@ Plan::Impl& plan_of(const Plan& plan, const Attention::Impl& attention, std::str
 
 /// Throws InvalidArgument unless the plan has been planned and has that mask group.
 void check_planned(const Plan::Impl& plan, std::int32_t mask_group, std::string_view where);
+
+/// Throws InvalidArgument while `stream` is captured: lengths on the host are read once, not at every replay.
+void check_not_capturing(const Backend& backend, Stream stream);
 
 /// FOVEA_CHECK_RUNS: the page ids a run is about to read, against its cache tensors.
 void check_pages_of_run(const Attention::Impl& attention, const RunArgs& args, const KernelParams& params);

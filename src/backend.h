@@ -48,12 +48,16 @@ struct Candidate {
   Choice choice;
 };
 
-/// Compiled code and scratch for one prepared attention.
-class Module {
- public:
-  virtual ~Module() = default;
-  /// Launches every schedule of `params`, then merges. Called from several threads with different plans.
-  virtual void run(const KernelParams& params, Stream stream) const = 0;
+/// At most so much is in a plan: where there is nothing, nothing need be launched.
+struct WorkBounds {
+  std::int32_t items[kMaxKernelConfigs] = {};  // form ranges: workers
+  std::int32_t merges = 0;                     // of all configurations
+  std::int32_t composed_rows = 0;
+};
+
+/// Bytes [begin, end) of a plan's memory.
+struct PlanBytes {
+  std::size_t begin, end;
 };
 
 /// A plan's arrays where kernels read them, on a device whose memory the host can't reach. Plans are written on the host; publish() brings
@@ -62,10 +66,25 @@ class DevicePlan {
  public:
   virtual ~DevicePlan() = default;
   virtual void* memory() const = 0;
-  /// Copies `plan`; the caller may write it again at once.
-  virtual void publish(const void* plan, std::size_t bytes, Stream stream) = 0;
+  /// Copies those `parts` of `plan`, in ascending order; the caller may write it again at once.
+  virtual void publish(const void* plan, std::span<const PlanBytes> parts, Stream stream) = 0;
   /// What `stream` is given next comes after everything the plan has been used for. Streams live until another has been given.
   virtual void continue_on(Stream stream) = 0;
+};
+
+/// What a run is told of its plan beside its arrays.
+struct RunPlan {
+  const WorkBounds& work;   // of this plan, exact where the host wrote it
+  const WorkBounds& most;   // of any plan of the same limits: what a graph has to launch, whose replays run other plans
+  DevicePlan* device_plan;  // null where the host can reach device memory
+};
+
+/// Compiled code and scratch for one prepared attention.
+class Module {
+ public:
+  virtual ~Module() = default;
+  /// Runs every schedule of `params`, then merges. Called from several threads with different plans.
+  virtual void run(const KernelParams& params, const RunPlan& plan, Stream stream) const = 0;
 };
 
 /// Arguments of append_kv after checking. Scales are written for KvQuant::token.
@@ -117,6 +136,7 @@ class Backend {
   virtual void copy_to_device(void* to, const void* from, std::size_t bytes) const { std::memcpy(to, from, bytes); }  // returns when done
   virtual void copy_to_host(void* to, const void* from, std::size_t bytes) const { std::memcpy(to, from, bytes); }
   virtual void synchronise(Stream) const {}
+  virtual bool is_capturing(Stream) const { return false; }  // into a graph
   virtual void merge_states(const MergeStatesParams& params, Stream stream) const = 0;
   virtual void append_kv(const AppendParams& params, Stream stream) const = 0;
 };

@@ -33,6 +33,7 @@ Attention Engine::prepare(const AttentionSpec& spec, const Limits& limits, const
   check_variant_storage(*attention->variant);
   attention->selection = select_kernel(attention->problem, *impl_->backend);
   attention->capacity = plan_capacity(attention->problem, attention->selection.choice);
+  attention->most_work = most_work(attention->capacity);
   attention->module = impl_->backend->load(attention->problem, attention->selection.choice);
   return Attention(std::move(attention));
 }
@@ -43,6 +44,7 @@ std::int64_t Attention::workspace_bytes() const { return workspace_bytes_of(impl
 
 void Attention::plan(Plan& plan, const Batch& batch, const PlanArgs& args, Stream stream) const {
   Plan::Impl& p = plan_of(plan, *impl_, "plan");
+  check_not_capturing(*impl_->backend, stream);
   // Everything that can be refused comes before the first write to the plan.
   const BatchView view = check_batch(impl_->problem, batch, impl_->backend->device(), p.arrays.seen_rows);
   const std::int32_t num_masks = stage_masks(*impl_, args, view, p.staged_masks);
@@ -51,7 +53,7 @@ void Attention::plan(Plan& plan, const Batch& batch, const PlanArgs& args, Strea
   make_groups(impl_->problem, view, p.arrays);
   for (std::int32_t m = 0; m < num_masks; ++m) {
     p.masks[m] = p.staged_masks[m];
-    schedule(impl_->problem, impl_->selection.choice, impl_->capacity, view, p.masks[m].range, m, p.arrays);
+    p.masks[m].work = schedule(impl_->problem, impl_->selection.choice, impl_->capacity, view, p.masks[m].range, m, p.arrays);
   }
   p.end_generation(view, batch, num_masks, stream);
 }
@@ -71,8 +73,9 @@ void Attention::run(const Plan& plan, const RunArgs& args, Stream stream) const 
   if (check_runs_enabled()) {
     check_pages_of_run(*impl_, args, params);
   }
-  p.bring_to_device(args.mask_group, stream, params);
-  impl_->module->run(params, stream);
+  params.plan = p.device_arrays_of(args.mask_group);
+  const PlannedMask& planned = p.masks[static_cast<std::size_t>(args.mask_group)];
+  impl_->module->run(params, {.work = planned.work, .most = impl_->most_work, .device_plan = p.device_plan.get()}, stream);
 }
 
 void Engine::merge_states(std::span<const State> states, const State& out, Stream stream) const {

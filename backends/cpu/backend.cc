@@ -27,7 +27,7 @@ class CpuModule : public Module {
   CpuModule(const IsaCode& isa, const VariantCode& variant, const Threads& threads, const Problem& problem, const Choice& choice)
       : isa_(isa), variant_(variant), threads_(threads), scratch_(problem, choice, variant, threads.count()) {}
 
-  void run(const KernelParams& params, Stream) const override {
+  void run(const KernelParams& params, const RunPlan&, Stream) const override {
     run_items(params);
     run_merges(params);
     const std::int64_t composed = std::int64_t{*params.plan.num_composed} * params.num_qo_heads;

@@ -60,6 +60,10 @@ class CudaBackend : public Backend {
     const ContextScope scope(gpu_.context());
     checked("cuStreamSynchronize", driver().api.cuStreamSynchronize(cu_stream(stream)), "cuda:{}", gpu_.id);
   }
+  bool is_capturing(Stream stream) const override {
+    const ContextScope scope(gpu_.context());
+    return cuda::is_capturing(cu_stream(stream));
+  }
 
   void merge_states(const MergeStatesParams& params, Stream stream) const override { ops().merge_states(params, stream); }
   void append_kv(const AppendParams& params, Stream stream) const override { ops().append_kv(params, stream); }

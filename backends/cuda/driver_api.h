@@ -35,6 +35,8 @@ inline constexpr int kPreferredSharedMemoryCarveout = 9;  // percent
 
 inline constexpr unsigned kEventDisableTiming = 2;
 inline constexpr unsigned kStreamNonBlocking = 1;
+inline const CUstream kLegacyStream = reinterpret_cast<CUstream>(1);  // what no stream at all means
+inline constexpr int kCaptureNone = 0;                                // CUstreamCaptureStatus
 
 /// CUlaunchAttribute: an id, and a value of 64 bytes at offset 8.
 struct CUlaunchAttribute {
@@ -88,9 +90,11 @@ struct alignas(64) TensorMap {
   X(cuMemcpyHtoDAsync, "cuMemcpyHtoDAsync_v2", (CUdeviceptr to, const void* from, std::size_t bytes, CUstream stream)) \
   X(cuMemGetInfo, "cuMemGetInfo_v2", (std::size_t * free, std::size_t * total))                                        \
   X(cuStreamSynchronize, "cuStreamSynchronize", (CUstream stream))                                                     \
+  X(cuStreamIsCapturing, "cuStreamIsCapturing", (CUstream stream, int* status))                                        \
   X(cuStreamWaitEvent, "cuStreamWaitEvent", (CUstream stream, CUevent event, unsigned flags))                          \
   X(cuEventCreate, "cuEventCreate", (CUevent * event, unsigned flags))                                                 \
   X(cuEventRecord, "cuEventRecord", (CUevent event, CUstream stream))                                                  \
+  X(cuEventQuery, "cuEventQuery", (CUevent event))                                                                     \
   X(cuEventSynchronize, "cuEventSynchronize", (CUevent event))                                                         \
   X(cuEventDestroy, "cuEventDestroy_v2", (CUevent event))                                                              \
   X(cuModuleLoadData, "cuModuleLoadData", (CUmodule * module, const void* image))                                      \

@@ -80,15 +80,19 @@ class CudaDevicePlan : public DevicePlan {
 
   void* memory() const override { return memory_.get(); }
 
-  void publish(const void* plan, std::size_t bytes, Stream stream) override {
+  void publish(const void* plan, std::span<const PlanBytes> parts, Stream stream) override {
     const ContextScope scope(gpu_.context());
     continue_on(stream);
     const Event& copied = copied_[next_];
-    checked("cuEventSynchronize", driver().api.cuEventSynchronize(copied.get()), "plan: waiting for the plan {} calls ago", kSlots);
+    wait_for_copy(copied);
     std::byte* staged = staging_.get() + static_cast<std::size_t>(next_) * bytes_;
-    std::memcpy(staged, plan, bytes);
-    checked("cuMemcpyHtoDAsync", driver().api.cuMemcpyHtoDAsync(device_pointer(memory_.get()), staged, bytes, cu_stream(stream)),
-            "plan: {} bytes", bytes);
+    for (const PlanBytes& part : parts) {
+      const std::size_t bytes = part.end - part.begin;
+      std::memcpy(staged + part.begin, static_cast<const std::byte*>(plan) + part.begin, bytes);
+      checked("cuMemcpyHtoDAsync",
+              driver().api.cuMemcpyHtoDAsync(device_pointer(memory_.get()) + part.begin, staged + part.begin, bytes, cu_stream(stream)),
+              "plan: {} bytes", bytes);
+    }
     checked("cuEventRecord", driver().api.cuEventRecord(copied.get(), cu_stream(stream)), "plan");
     next_ = (next_ + 1) % kSlots;
   }
@@ -104,6 +108,16 @@ class CudaDevicePlan : public DevicePlan {
   }
 
  private:
+  /// Only a host that is kSlots plans ahead of the GPU waits.
+  void wait_for_copy(const Event& copied) {
+    const CUresult result = driver().api.cuEventQuery(copied.get());
+    if (result == kNotReady) {
+      checked("cuEventSynchronize", driver().api.cuEventSynchronize(copied.get()), "plan: waiting for the plan {} calls ago", kSlots);
+    } else {
+      checked("cuEventQuery", result, "plan: asking for the plan {} calls ago", kSlots);
+    }
+  }
+
   const Gpu& gpu_;
   std::size_t bytes_;
   GpuMemory memory_;
@@ -116,6 +130,15 @@ class CudaDevicePlan : public DevicePlan {
 };
 
 }  // namespace
+
+bool is_capturing(CUstream stream) {
+  if (stream == nullptr || stream == kLegacyStream) {
+    return false;  // it can't be captured, and to ask while another stream is captured would spoil that
+  }
+  int status = kCaptureNone;
+  checked("cuStreamIsCapturing", driver().api.cuStreamIsCapturing(stream, &status), "");
+  return status != kCaptureNone;
+}
 
 void* allocate(const Gpu& gpu, std::size_t bytes) {
   const ContextScope scope(gpu.context());

@@ -12,6 +12,9 @@ namespace fovea::cuda {
 inline CUdeviceptr device_pointer(const void* memory) { return reinterpret_cast<CUdeviceptr>(memory); }
 inline CUstream cu_stream(Stream stream) { return static_cast<CUstream>(stream.handle); }
 
+/// Into a graph? In the stream's context.
+bool is_capturing(CUstream stream);
+
 /// Throws DeviceFailed with what is free when there is no room.
 void* allocate(const Gpu& gpu, std::size_t bytes);
 void free_memory(const Gpu& gpu, void* memory) noexcept;

@@ -13,6 +13,7 @@ namespace {
 
 constexpr int kMergeThreads = 128;
 constexpr int kRowsOfMergeCta = 4;  // a warp each
+constexpr int kCtasOfMerge = 2;     // of a multiprocessor
 
 constexpr std::string_view kMergeSource = R"(extern "C" __global__ void __launch_bounds__(128, 8)
 merge_partials(const __grid_constant__ fovea::KernelParams params, const __grid_constant__ Rule::Mask mask,
@@ -63,27 +64,38 @@ class CudaModule : public Module {
         merge_partials_(merge_->function("merge_partials")),
         compose_levels_(merge_->function("compose_levels")) {}
 
-  void run(const KernelParams& params, Stream stream) const override {
+  void run(const KernelParams& params, const RunPlan& plan, Stream stream) const override {
     const ContextScope scope(gpu_.context());
+    const bool capturing = is_capturing(cu_stream(stream));
+    const WorkBounds& work = capturing ? plan.most : plan.work;
+    if (!capturing) {  // what comes before a replay is for its caller to say
+      plan.device_plan->continue_on(stream);
+    }
     int config = 0;
     void* parameters[] = {const_cast<KernelParams*>(&params), const_cast<void*>(params.mask), const_cast<void*>(params.variant_params),
                           &config};
     for (const AttentionLaunch& a : attention_) {
-      launch(gpu_,
-             {.kernel = a.name, .function = a.function, .grid = params.num_workers, .threads = a.threads, .shared_bytes = a.shared_bytes},
-             cu_stream(stream), parameters);
+      launch_some(
+          {.kernel = a.name, .function = a.function, .grid = params.num_workers, .threads = a.threads, .shared_bytes = a.shared_bytes},
+          work.items[config], stream, parameters);
       ++config;
     }
-    const int grid = 2 * gpu_.num_multiprocessors;
-    launch(gpu_, {.kernel = "merge_partials", .function = merge_partials_, .grid = grid, .threads = kMergeThreads, .shared_bytes = 0},
-           cu_stream(stream), parameters);
-    if (params.num_formats > 1) {
-      launch(gpu_, {.kernel = "compose_levels", .function = compose_levels_, .grid = 2 * grid, .threads = kMergeThreads, .shared_bytes = 0},
-             cu_stream(stream), parameters);
-    }
+    const int ctas = kCtasOfMerge * gpu_.num_multiprocessors;
+    launch_some({.kernel = "merge_partials", .function = merge_partials_, .grid = ctas, .threads = kMergeThreads, .shared_bytes = 0},
+                work.merges, stream, parameters);
+    launch_some({.kernel = "compose_levels", .function = compose_levels_, .grid = 2 * ctas, .threads = kMergeThreads, .shared_bytes = 0},
+                work.composed_rows, stream, parameters);
   }
 
  private:
+  /// A CTA for each of `count` pieces of work, at most l.grid; nothing where there are none.
+  void launch_some(Launch l, int count, Stream stream, void** parameters) const {
+    if (count > 0) {
+      l.grid = std::min(l.grid, count);
+      launch(gpu_, l, cu_stream(stream), parameters);
+    }
+  }
+
   const Gpu& gpu_;
   std::vector<AttentionLaunch> attention_;  // in the order of the choice's configurations
   std::unique_ptr<CubinModule> merge_;

@@ -14,7 +14,7 @@ constexpr std::size_t kAlignment = 64;
 class ReferenceModule : public Module {
  public:
   explicit ReferenceModule(const reference::Hooks& variant) : variant_(variant) {}
-  void run(const KernelParams& params, Stream) const override { reference::attend(params, variant_); }
+  void run(const KernelParams& params, const RunPlan&, Stream) const override { reference::attend(params, variant_); }
 
  private:
   const reference::Hooks& variant_;

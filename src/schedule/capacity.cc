@@ -141,27 +141,30 @@ class Layout {
   std::int64_t bytes_ = 0;
 };
 
+/// What most plans fill comes first, what few fill last: used_bytes() is then one piece most of the time.
 PlanArraysMut lay_out(const PlanCapacity& c, Layout& layout) {
   PlanArraysMut a{};
-  layout.place(a.requests, c.max_requests);
-  layout.place(a.groups, c.max_row_groups);
-  layout.place(a.row_refs, c.max_row_refs);
-  layout.place(a.composed, c.max_composed_rows);
+  a.mask_groups.resize(static_cast<std::size_t>(c.max_mask_groups));
   layout.place(a.num_groups, 1);
   layout.place(a.num_composed, 1);
   layout.place(a.num_requests, 1);
-  a.mask_groups.resize(static_cast<std::size_t>(c.max_mask_groups));
+  layout.place(a.requests, c.max_requests);
+  layout.place(a.groups, c.max_row_groups);
   for (MaskGroupArrays& mask_group : a.mask_groups) {
     layout.place(mask_group.num_slots, 1);
     for (std::int32_t i = 0; i < c.num_configs; ++i) {
       ScheduleArrays& s = mask_group.schedules[i];
-      layout.place(s.cursors, c.max_items[i] == 0 ? c.num_workers : 0);
-      layout.place(s.items, c.max_items[i]);
-      layout.place(s.merges, c.max_merges[i]);
       layout.place(s.num_items, 1);
       layout.place(s.num_merges, 1);
+      layout.place(s.cursors, c.max_items[i] == 0 ? c.num_workers : 0);
+      layout.place(s.merges, c.max_merges[i]);
+    }
+    for (std::int32_t i = 0; i < c.num_configs; ++i) {
+      layout.place(mask_group.schedules[i].items, c.max_items[i]);
     }
   }
+  layout.place(a.composed, c.max_composed_rows);
+  layout.place(a.row_refs, c.max_row_refs);
   layout.place(a.work, c.max_row_groups);
   layout.place(a.row_tiles, c.max_row_tiles);
   layout.place(a.seen_rows, ceil_div(c.max_query_tokens, 64));
@@ -221,6 +224,15 @@ PlanCapacity plan_capacity(const Problem& problem, const Choice& choice) {
 PlanArraysMut lay_out_plan(const PlanCapacity& capacity, void* memory) {
   Layout layout(memory);
   return lay_out(capacity, layout);
+}
+
+WorkBounds most_work(const PlanCapacity& capacity) {
+  WorkBounds work{.items = {}, .merges = 0, .composed_rows = capacity.max_composed_rows};
+  for (std::int32_t c = 0; c < capacity.num_configs; ++c) {
+    work.items[c] = capacity.max_items[c] == 0 ? capacity.num_workers : capacity.max_items[c];
+    work.merges = static_cast<std::int32_t>(std::min<std::int64_t>(std::int64_t{work.merges} + capacity.max_merges[c], INT32_MAX));
+  }
+  return work;
 }
 
 PlanArrays plan_arrays(const PlanArraysMut& arrays, std::int32_t mask_group, std::int32_t num_configs) {

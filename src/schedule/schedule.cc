@@ -110,8 +110,8 @@ std::uint32_t shared_formats(const BatchView& batch) {
   return formats;
 }
 
-void schedule(const Problem& problem, const Choice& choice, const PlanCapacity& capacity, const BatchView& batch, KvRange range,
-              std::int32_t mask_group, PlanArraysMut& arrays) {
+WorkBounds schedule(const Problem& problem, const Choice& choice, const PlanCapacity& capacity, const BatchView& batch, KvRange range,
+                    std::int32_t mask_group, PlanArraysMut& arrays) {
   const bool throughput = problem.options.policy == Policy::throughput;
   const Totals totals = measure_groups(problem, choice, capacity, batch, range, arrays);
   std::uint64_t total = 0;
@@ -119,6 +119,7 @@ void schedule(const Problem& problem, const Choice& choice, const PlanCapacity& 
     total += cost;
   }
   const MaskGroupArrays& out = arrays.mask_groups[static_cast<std::size_t>(mask_group)];
+  WorkBounds work{.items = {}, .merges = 0, .composed_rows = *arrays.num_composed};
   std::uint64_t cost_before = 0;
   std::int32_t used_slots = 0;
   for (std::int32_t c = 0; c < capacity.num_configs; ++c) {
@@ -146,8 +147,12 @@ void schedule(const Problem& problem, const Choice& choice, const PlanCapacity& 
       used_slots += assign_list(assignment, split_rule(problem, capacity, batch, config));
     }
     cost_before += totals.cost[c];
+    const bool ranges = config.form == PlanForm::ranges;
+    work.items[c] = !ranges ? *out.schedules[c].num_items : totals.cost[c] > 0 ? capacity.num_workers : 0;
+    work.merges += *out.schedules[c].num_merges;
   }
   *out.num_slots = used_slots;
+  return work;
 }
 
 }  // namespace fovea

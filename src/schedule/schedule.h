@@ -80,8 +80,16 @@ PlanArraysMut lay_out_plan(const PlanCapacity& capacity, void* memory);
 void make_groups(const Problem& problem, const BatchView& batch, PlanArraysMut& arrays);
 
 /// Spreads the groups' work over workers for one mask.
-void schedule(const Problem& problem, const Choice& choice, const PlanCapacity& capacity, const BatchView& batch, KvRange range,
-              std::int32_t mask_group, PlanArraysMut& arrays);
+WorkBounds schedule(const Problem& problem, const Choice& choice, const PlanCapacity& capacity, const BatchView& batch, KvRange range,
+                    std::int32_t mask_group, PlanArraysMut& arrays);
+
+/// What any plan may hold.
+WorkBounds most_work(const PlanCapacity& capacity);
+
+/// The bytes of a plan that kernels read, ascending; small gaps are among them. At most max_parts(), mostly one.
+void used_bytes(const PlanCapacity& capacity, const PlanArraysMut& arrays, const BatchView& batch, std::int32_t num_masks,
+                std::vector<PlanBytes>& parts);
+std::size_t max_parts(const PlanCapacity& capacity);
 
 /// Formats whose groups may hold rows of several requests: whether one does now must not show in its rows' bits.
 std::uint32_t shared_formats(const BatchView& batch);
