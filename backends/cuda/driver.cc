@@ -57,10 +57,24 @@ Driver open_driver(std::span<const char* const> libraries) {
   throw DeviceFailed(fmt::format("engine: there is no CUDA driver here; a GPU's driver brings libcuda.so.1; tried:{}", tried));
 }
 
+namespace {
+const Driver* driver_instead = nullptr;
+}  // namespace
+
 const Driver& driver() {
+  if (driver_instead != nullptr) {
+    return *driver_instead;
+  }
   static const Driver opened = open_driver(kLibraries);
   return opened;
 }
+
+DriverInstead::DriverInstead(const Driver& driver) {
+  FOVEA_ASSERT(driver_instead == nullptr, "two drivers instead of {}", driver.library);
+  driver_instead = &driver;
+}
+
+DriverInstead::~DriverInstead() { driver_instead = nullptr; }
 
 std::string version_text(int version) { return fmt::format("{}.{}", version / 1000, version % 1000 / 10); }
 

@@ -27,6 +27,16 @@ Driver open_driver(std::span<const char* const> libraries);
 /// The process's driver: opened on the first call, kept; throws what open_driver() throws, on every call.
 const Driver& driver();
 
+/// While it lives driver() is this one: for tests that count calls, make them fail, or have no GPU. One at a time, around every engine that
+/// uses it.
+class DriverInstead {
+ public:
+  explicit DriverInstead(const Driver& driver);
+  ~DriverInstead();
+  DriverInstead(const DriverInstead&) = delete;
+  DriverInstead& operator=(const DriverInstead&) = delete;
+};
+
 /// "13.0"
 std::string version_text(int version);
 

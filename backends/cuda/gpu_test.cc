@@ -1,0 +1,254 @@
+// Plans and runs on a GPU against the reference: what the driver is asked after prepare(), graphs whose plans change, streams in turn, and
+// going on after errors. Skipped where there is no GPU; host_test.cc tests the host's part without one.
+#include <gtest/gtest.h>
+
+#include <cmath>
+#include <cstring>
+#include <optional>
+#include <random>
+
+#include "backends/cuda/testing/counted_driver.h"
+#include "backends/cuda/testing/gpu_stream.h"
+#include "fovea/fovea.h"
+
+namespace fovea::cuda {
+namespace {
+
+using testing::CountedDriver;
+using testing::GpuGraph;
+using testing::GpuStream;
+
+constexpr std::int64_t kQoHeads = 8, kKvHeads = 2, kDim = 64, kPageSize = 16, kPages = 600, kMaxRows = 512;
+
+struct Lengths {
+  int qo, kv;
+};
+using Batches = std::vector<std::vector<Lengths>>;
+
+/// All forms of work: whole units, units that are cut, many rows, both at once, nothing at all.
+const Batches kBatches{
+    {{1, 40}, {1, 7}, {1, 160}}, {{1, 9000}}, {{300, 300}, {17, 400}}, {{1, 5000}, {200, 1000}, {1, 3}, {0, 9}}, {}, {{1, 1}}};
+
+std::vector<std::uint16_t> bf16_values(std::size_t count, std::mt19937& random) {
+  std::normal_distribution<float> normal;
+  std::vector<std::uint16_t> values(count);
+  for (std::uint16_t& value : values) {
+    const float number = normal(random);
+    std::uint32_t bits;
+    std::memcpy(&bits, &number, sizeof bits);
+    value = static_cast<std::uint16_t>(bits >> 16);
+  }
+  return values;
+}
+
+/// One layer on an engine, with the same tensors on every engine: addresses stay, lengths change.
+class Layer {
+ public:
+  explicit Layer(const Engine& engine)
+      : engine_(engine),
+        attention_(engine.prepare({.num_qo_heads = kQoHeads,
+                                   .num_kv_heads = kKvHeads,
+                                   .head_dim_qk = kDim,
+                                   .o_dtype = DType::f32,
+                                   .variant = "causal",
+                                   .formats = {KvFormat::paged(kPageSize)}},
+                                  {.max_requests = 8, .max_query_tokens = kMaxRows, .max_kv_tokens_per_request = 9600})),
+        plan_(attention_.new_plan()) {
+    std::mt19937 random(3);
+    q_.emplace(moved(bf16_values(static_cast<std::size_t>(kMaxRows * kQoHeads * kDim), random)));
+    k_.emplace(moved(bf16_values(static_cast<std::size_t>(kPages * kPageSize * kKvHeads * kDim), random)));
+    v_.emplace(moved(bf16_values(static_cast<std::size_t>(kPages * kPageSize * kKvHeads * kDim), random)));
+    std::vector<std::int32_t> pages(kPages);
+    for (std::size_t i = 0; i < pages.size(); ++i) {
+      pages[i] = static_cast<std::int32_t>(i * 7 % pages.size());
+    }
+    pages_.emplace(moved(pages));
+    o_.emplace(moved(std::vector<float>(static_cast<std::size_t>(kMaxRows * kQoHeads * kDim))));
+    cache_.k = view(*k_, DType::bf16, {kPages, kPageSize, kKvHeads, kDim});
+    cache_.v = view(*v_, DType::bf16, {kPages, kPageSize, kKvHeads, kDim});
+  }
+
+  void plan(const std::vector<Lengths>& requests, Stream stream = {}) {
+    qo_indptr_.assign(1, 0);
+    page_indptr_.assign(1, 0);
+    kv_len_.clear();
+    for (const Lengths& r : requests) {
+      qo_indptr_.push_back(qo_indptr_.back() + r.qo);
+      page_indptr_.push_back(page_indptr_.back() + (r.kv + static_cast<int>(kPageSize) - 1) / static_cast<int>(kPageSize));
+      kv_len_.push_back(r.kv);
+    }
+    KvTables tables{.page_indptr = TensorView::of(page_indptr_), .page_indices = view(*pages_, DType::i32, {kPages})};
+    tables.kv_len = TensorView::of(kv_len_);
+    attention_.plan(plan_, {.qo_indptr = TensorView::of(qo_indptr_), .kv = {&tables, 1}}, {}, stream);
+  }
+  /// Tensors of as many rows as there can be: a graph keeps them.
+  void run(Stream stream = {}) {
+    attention_.run(plan_,
+                   {.q = view(*q_, DType::bf16, {kMaxRows, kQoHeads, kDim}),
+                    .kv = {&cache_, 1},
+                    .o = view(*o_, DType::f32, {kMaxRows, kQoHeads, kDim})},
+                   stream);
+  }
+  void forget_outputs() { o_->write(std::vector<float>(static_cast<std::size_t>(kMaxRows * kQoHeads * kDim), NAN).data(), o_->bytes()); }
+  /// Of the planned rows, when the stream is done.
+  std::vector<float> outputs(Stream stream = {}) {
+    engine_.synchronise(stream);
+    std::vector<float> values(static_cast<std::size_t>(qo_indptr_.back() * kQoHeads * kDim));
+    o_->read(values.data(), values.size() * sizeof(float));
+    return values;
+  }
+
+  const Attention& attention() const { return attention_; }
+
+ private:
+  template <class T>
+  DeviceBuffer moved(const std::vector<T>& values) const {
+    DeviceBuffer buffer(engine_, values.size() * sizeof(T));
+    buffer.write(values.data(), buffer.bytes());
+    return buffer;
+  }
+  TensorView view(const DeviceBuffer& buffer, DType dtype, std::initializer_list<std::int64_t> shape) const {
+    return TensorView::contiguous(buffer.data(), dtype, shape, engine_.device());
+  }
+
+  Engine engine_;
+  Attention attention_;
+  Plan plan_;
+  std::optional<DeviceBuffer> q_, k_, v_, pages_, o_;
+  KvCache cache_;
+  std::vector<std::int32_t> qo_indptr_, page_indptr_, kv_len_;
+};
+
+class Gpu : public ::testing::Test {
+ protected:
+  void SetUp() override {
+    try {
+      gpu_.emplace(Engine({.backend = "cuda"}));
+    } catch (const Error& error) {
+      GTEST_SKIP() << error.what();
+    }
+  }
+
+  std::vector<float> expected(const std::vector<Lengths>& requests) {
+    reference_.plan(requests);
+    reference_.run();
+    return reference_.outputs();
+  }
+  static void expect_close(const std::vector<float>& got, const std::vector<float>& expected, const std::string& where) {
+    ASSERT_EQ(got.size(), expected.size());
+    for (std::size_t i = 0; i < got.size(); ++i) {
+      // Weights are rounded to bf16; the longest batches average them out, the shortest have few.
+      ASSERT_NEAR(got[i], expected[i], 0.02) << where << ", element " << i;
+    }
+  }
+
+  std::optional<Engine> gpu_;
+  Layer reference_{Engine({.backend = "reference"})};
+};
+
+/// Nothing after prepare() and new_plan() allocates, loads, compiles or waits: the driver's own calls say so.
+TEST_F(Gpu, AfterPrepareOneCopyAPlanAndLaunchesARun) {
+  const Driver& machine = driver();
+  CountedDriver counted(machine);
+  {
+    Layer layer(Engine({.backend = "cuda"}));
+    const GpuStream stream;
+    layer.plan({{1, 9000}}, stream.get());
+    layer.run(stream.get());
+    for (int step = 0; step < 50; ++step) {
+      Engine(*gpu_).synchronise(stream.get());  // so that no plan is ahead of the GPU
+      counted.forget();
+      layer.plan({{1, 9000 - step}, {1, 20}}, stream.get());
+      layer.run(stream.get());
+      layer.run(stream.get());
+      ASSERT_EQ(counted.text(),
+                "4 cuCtxGetCurrent, 1 cuMemcpyHtoDAsync, 3 cuStreamIsCapturing, 1 cuEventRecord, 1 cuEventQuery, 4 cuLaunchKernelEx");
+    }
+    Engine(*gpu_).synchronise(stream.get());
+  }
+}
+
+TEST_F(Gpu, AGraphRunsWhateverIsPlanned) {
+  Layer layer(*gpu_);
+  const GpuStream stream;
+  layer.plan(kBatches[0], stream.get());
+  const GpuGraph graph = stream.capture([&] { layer.run(stream.get()); });
+  for (int round = 0; round < 2; ++round) {
+    for (const std::vector<Lengths>& batch : kBatches) {
+      layer.forget_outputs();
+      layer.plan(batch, stream.get());
+      graph.launch(stream.get());
+      expect_close(layer.outputs(stream.get()), expected(batch), fmt::format("round {}, {} requests", round, batch.size()));
+    }
+  }
+  layer.run(stream.get());  // and without the graph
+  expect_close(layer.outputs(stream.get()), expected(kBatches.back()), "without the graph");
+}
+
+TEST_F(Gpu, APlanIsRefusedInACapture) {
+  Layer layer(*gpu_);
+  const GpuStream stream;
+  layer.plan(kBatches[0], stream.get());
+  std::string text;
+  const GpuGraph graph = stream.capture([&] {
+    try {
+      layer.plan(kBatches[1], stream.get());
+    } catch (const InvalidArgument& error) {
+      text = error.what();
+    }
+    layer.run(stream.get());
+  });
+  EXPECT_EQ(text.find("plan: the stream is being captured into a graph"), 0u) << text;
+  layer.forget_outputs();
+  graph.launch(stream.get());
+  expect_close(layer.outputs(stream.get()), expected(kBatches[0]), "the refused plan changed nothing");
+}
+
+/// Steps alternate between streams, and nobody waits between them.
+TEST_F(Gpu, AStreamContinuesWhatAnotherBegan) {
+  Layer layer(*gpu_);
+  const GpuStream streams[2];
+  layer.forget_outputs();
+  for (int step = 0; step < 40; ++step) {
+    layer.plan(kBatches[static_cast<std::size_t>(step % 4)], streams[step % 2].get());
+    layer.run(streams[(step / 2) % 2].get());
+  }
+  layer.plan(kBatches[3], streams[0].get());
+  layer.run(streams[1].get());
+  layer.run(Stream{});
+  expect_close(layer.outputs(), expected(kBatches[3]), "after forty steps");
+}
+
+TEST_F(Gpu, AfterAnErrorTheNextCallWorks) {
+  Layer layer(*gpu_);
+  layer.plan(kBatches[3]);
+  const auto error_of = [](const auto& call) {
+    try {
+      call();
+    } catch (const Error& error) {
+      return std::string(error.what());
+    }
+    return std::string("no error");
+  };
+  EXPECT_EQ(error_of([&] { DeviceBuffer(*gpu_, std::size_t{1} << 46); }).find("allocate: cuda:0 has no 70368744177664 bytes left ("), 0u);
+  EXPECT_EQ(error_of([&] {
+              gpu_->prepare(
+                      {.num_qo_heads = 32, .num_kv_heads = 32, .head_dim_qk = 256, .formats = {KvFormat::ragged(), KvFormat::ragged()}},
+                      {.max_requests = 8, .max_query_tokens = 8 << 20})
+                  .new_plan();
+            }).find("new_plan: no room for "),
+            0u);
+  {
+    CountedDriver counted(driver());
+    counted.fail("cuLaunchKernelEx", 701);
+    EXPECT_NE(error_of([&] { layer.run(); }).find("kernel attention_sm80"), std::string::npos);
+    counted.fail("cuModuleLoadData", 209);
+    EXPECT_NE(error_of([&] { Layer another(*gpu_); }).find("CUDA_ERROR_NO_BINARY_FOR_GPU"), std::string::npos);
+  }
+  layer.forget_outputs();
+  layer.run();
+  expect_close(layer.outputs(), expected(kBatches[3]), "after the errors");
+}
+
+}  // namespace
+}  // namespace fovea::cuda
