@@ -80,6 +80,7 @@ class Layer {
     KvTables tables{.page_indptr = TensorView::of(page_indptr_), .page_indices = view(*pages_, DType::i32, {kPages})};
     tables.kv_len = TensorView::of(kv_len_);
     attention_.plan(plan_, {.qo_indptr = TensorView::of(qo_indptr_), .kv = {&tables, 1}}, {}, stream);
+    num_rows_ = qo_indptr_.back();
   }
   /// Tensors of as many rows as there can be: a graph keeps them.
   void run(Stream stream = {}) {
@@ -93,7 +94,7 @@ class Layer {
   /// Of the planned rows, when the stream is done.
   std::vector<float> outputs(Stream stream = {}) {
     engine_.synchronise(stream);
-    std::vector<float> values(static_cast<std::size_t>(qo_indptr_.back() * kQoHeads * kDim));
+    std::vector<float> values(static_cast<std::size_t>(num_rows_ * kQoHeads * kDim));
     o_->read(values.data(), values.size() * sizeof(float));
     return values;
   }
@@ -117,6 +118,7 @@ class Layer {
   std::optional<DeviceBuffer> q_, k_, v_, pages_, o_;
   KvCache cache_;
   std::vector<std::int32_t> qo_indptr_, page_indptr_, kv_len_;
+  std::int64_t num_rows_ = 0;  // of the last batch that was planned
 };
 
 class Gpu : public ::testing::Test {
