@@ -113,6 +113,26 @@ std::vector<BatchArrays::Piece> BatchArrays::pieces(std::int32_t max_tokens) con
 
 namespace {
 
+/// The library never writes through it.
+TensorView table_of(const NamedNumber& number) {
+  const auto vector_of = [](const auto& list, DType dtype) {
+    return TensorView::contiguous(const_cast<void*>(static_cast<const void*>(list.data())), dtype,
+                                  {static_cast<std::int64_t>(list.size())});
+  };
+  if (const auto* heads = std::get_if<std::vector<float>>(&number.value)) {
+    return vector_of(*heads, DType::f32);
+  }
+  if (const auto* integers = std::get_if<std::vector<std::int32_t>>(&number.value)) {
+    return vector_of(*integers, DType::i32);
+  }
+  if (const auto* bytes = std::get_if<std::vector<std::uint8_t>>(&number.value)) {
+    return vector_of(*bytes, DType::u8);
+  }
+  const auto& table = std::get<FloatTable>(number.value);
+  const auto rows = static_cast<std::int64_t>(table.numbers.size()) / table.columns;
+  return TensorView::contiguous(const_cast<float*>(table.numbers.data()), DType::f32, {rows, table.columns});
+}
+
 void append_values(const std::vector<NamedNumber>& numbers, const Engine* engine, std::vector<DeviceBuffer>& on_device,
                    std::vector<Value>& values) {
   for (const NamedNumber& number : numbers) {
@@ -121,16 +141,15 @@ void append_values(const std::vector<NamedNumber>& numbers, const Engine* engine
     } else if (const auto* real = std::get_if<double>(&number.value)) {
       values.emplace_back(number.name, *real);
     } else {
-      const auto& heads = std::get<std::vector<float>>(number.value);
-      auto* data = const_cast<float*>(heads.data());
-      Device device;
+      TensorView table = table_of(number);
       if (engine != nullptr && engine->device().type != DeviceType::cpu) {
-        device = engine->device();
-        on_device.emplace_back(*engine, heads.size() * sizeof(float));
-        on_device.back().write(data, heads.size() * sizeof(float));
-        data = static_cast<float*>(on_device.back().data());
+        const auto bytes = static_cast<std::size_t>(bytes_of(table.dtype, table.numel()));
+        on_device.emplace_back(*engine, bytes);
+        on_device.back().write(table.data, bytes);
+        table.data = on_device.back().data();
+        table.device = engine->device();
       }
-      values.emplace_back(number.name, TensorView::contiguous(data, DType::f32, {static_cast<std::int64_t>(heads.size())}, device));
+      values.emplace_back(number.name, table);
     }
   }
 }
@@ -140,7 +159,7 @@ void append_values(const std::vector<NamedNumber>& numbers, const Engine* engine
 WorkloadValues::WorkloadValues(const Workload& workload, const Engine* engine) {
   append_values(workload.mask, engine, device_numbers_, mask_values_);
   append_values(workload.params, engine, device_numbers_, params_);
-  mask_ = {.values = mask_values_, .any = workload.any_mask};
+  mask_ = {.values = mask_values_, .any = workload.any_mask, .tiles = workload.tiles};
 }
 
 }  // namespace fovea::bench

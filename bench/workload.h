@@ -10,6 +10,7 @@
 #include <vector>
 
 #include "fovea/limits.h"
+#include "fovea/plan.h"
 #include "fovea/problem.h"
 
 namespace fovea::bench {
@@ -19,10 +20,16 @@ struct RequestLengths {
   std::int32_t kv_len = 0;  // tokens of the whole request, the shared prefix and the query's own included
 };
 
-/// A number, or one number per query head.
+/// Rows of `columns` numbers.
+struct FloatTable {
+  std::vector<float> numbers;
+  std::int64_t columns = 1;
+};
+
+/// A number, one number per query head, or a table.
 struct NamedNumber {
   std::string name;
-  std::variant<double, std::int64_t, std::vector<float>> value;
+  std::variant<double, std::int64_t, std::vector<float>, std::vector<std::int32_t>, std::vector<std::uint8_t>, FloatTable> value;
 };
 
 /// The first `tokens` tokens of `num_requests` adjacent requests are the same pages.
@@ -38,6 +45,7 @@ struct Workload {
   bool any_mask = false;  // plan the whole KV whatever the mask says
   std::vector<NamedNumber> mask;
   std::vector<NamedNumber> params;
+  TileClasses tiles = {};  // of the mask, where they are known; borrowed
   std::vector<RequestLengths> requests;
   std::vector<SharedPrefix> prefixes;  // in request order, all requests or none
 

@@ -16,5 +16,6 @@ void add_replay(CLI::App& app, Action& action);
 void add_bench_decode(CLI::App& bench, Action& action);
 void add_bench_prefill(CLI::App& bench, Action& action);
 void add_bench_plan(CLI::App& bench, Action& action);
+void add_bench_variants(CLI::App& bench, Action& action);
 
 }  // namespace fovea::cli

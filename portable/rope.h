@@ -49,9 +49,87 @@ struct RotaryEmbedding : VariantBase {
     return turned(x, e, at.kv_pos);
   }
 
+  // Whole rows at once, for kernels in float: what all pairs have in common is computed once, and the loops become vector code.
+  FOVEA_FN void transform_query_row(float* x, int32_t head_dim, const Position<>& at) const { turn_row(x, head_dim, at.q_pos); }
+  FOVEA_FN void transform_key_row(float* x, int32_t head_dim, const Position<>& at) const { turn_row(x, head_dim, at.kv_pos); }
+
   Params p;
 
  private:
+  FOVEA_FN void turn_row(float* x, int32_t head_dim, int32_t position) const {
+    const int32_t half = min_(num_paired(head_dim), head_dim) / 2;
+    if (!p.cos_sin.empty()) {
+      const float* row = p.cos_sin.row(position);
+      turn_pairs(x, {.first = 0, .end = half, .half = half}, row, row + p.cos_sin.cols / 2);
+      return;
+    }
+    float cosines[kAnglesAtOnce], sines[kAnglesAtOnce];
+    Frequencies frequencies(p, num_paired(head_dim));
+    for (int32_t i = 0; i < half; i += kAnglesAtOnce) {
+      frequencies.next_angles(position, cosines, sines);
+      turn_pairs(x, {.first = i, .end = min_(i + kAnglesAtOnce, half), .half = half}, cosines, sines);
+    }
+  }
+
+  struct Pairs {
+    int32_t first, end, half;  // of `half` pairs
+  };
+  /// `cosines` and `sines` are those of pairs.first onwards.
+  FOVEA_FN static void turn_pairs(float* x, const Pairs& pairs, const float* FOVEA_RESTRICT cosines, const float* FOVEA_RESTRICT sines) {
+    const int32_t count = pairs.end - pairs.first;
+    if constexpr (P == Pairing::half) {
+      float* FOVEA_RESTRICT a = x + pairs.first;
+      float* FOVEA_RESTRICT b = x + pairs.half + pairs.first;
+      for (int32_t i = 0; i < count; ++i) {
+        const float before = a[i];
+        a[i] = before * cosines[i] - b[i] * sines[i];
+        b[i] = b[i] * cosines[i] + before * sines[i];
+      }
+    } else {
+      float* FOVEA_RESTRICT a = x + 2 * pairs.first;
+      for (int32_t i = 0; i < count; ++i) {
+        const float before = a[2 * i];
+        const float other = a[2 * i + 1];
+        a[2 * i] = before * cosines[i] - other * sines[i];
+        a[2 * i + 1] = other * cosines[i] + before * sines[i];
+      }
+    }
+  }
+
+  static constexpr int32_t kAnglesAtOnce = 16;
+  /// Frequencies in order: each is the one sixteen before it times a constant.
+  struct Frequencies {
+    const RopeParams& p;
+    double turns[kAnglesAtOnce];  // a position, before they are slowed down
+    double step, per_span, slowest;
+    FOVEA_FN Frequencies(const RopeParams& params, int32_t n)
+        : p(params),
+          per_span(1.0 / (double{params.high_freq_factor} - double{params.low_freq_factor})),
+          slowest(1.0 / double{params.factor}) {
+      const double ratio = math::exp2(-2.0 / n * math::log2(double{p.theta}));
+      double frequency = 1.0 / 6.283185307179586477;
+      for (int32_t i = 0; i < kAnglesAtOnce; ++i) {
+        turns[i] = frequency;
+        frequency *= ratio;
+      }
+      step = frequency * 6.283185307179586477;
+    }
+    FOVEA_FN void next_angles(int32_t position, float* FOVEA_RESTRICT cosines, float* FOVEA_RESTRICT sines) {
+      float parts[kAnglesAtOnce];
+      for (int32_t i = 0; i < kAnglesAtOnce; ++i) {
+        const double gradual = min_(1.0, max_(0.0, (turns[i] * p.original_context - double{p.low_freq_factor}) * per_span));
+        const double fast = p.original_context > 0 ? gradual : 0.0;
+        const double angle = position * (turns[i] * ((1.0 - fast) * slowest + fast));
+        parts[i] = static_cast<float>(angle - math::floor(angle + 0.5));
+        turns[i] *= step;
+      }
+      for (int32_t i = 0; i < kAnglesAtOnce; ++i) {
+        cosines[i] = math::cos_turns(parts[i]);
+        sines[i] = math::sin_turns(parts[i]);
+      }
+    }
+  };
+
   template <class T>
   FOVEA_FN ElementPair<T> turned(ElementPair<T> x, Element e, int32_t position) const {
     const ElementPair<T> angle = p.cos_sin.empty() ? computed<T>(e, position) : looked_up<T>(e, position);
@@ -63,7 +141,7 @@ struct RotaryEmbedding : VariantBase {
     const float* row = p.cos_sin.row(position);  // pairs are half as many as its columns
     return {T(row[e.i]), T(row[e.i + p.cos_sin.cols / 2])};
   }
-  /// Off by at most 2^-22 + 2^-52 * |position| with float.
+  /// Off by at most 2^-22 + 2^-50 * |position| with float, row by row; a 2^-52 where pairs come one by one.
   template <class T>
   FOVEA_FN ElementPair<T> computed(Element e, int32_t position) const {
     const double turns = position * p.turns_per_position(e.i, num_paired(e.head_dim));

@@ -13,7 +13,8 @@ struct ChunkedLocal : VariantBase {
 
     template <class I>
     FOVEA_FN auto keep(const Position<I>& at) const {
-      return (at.kv_pos <= at.q_pos) & (at.kv_pos / chunk_size == at.q_pos / chunk_size);
+      // The query's division alone: a loop over keys divides once. The end of the chunk is never before the query.
+      return (at.kv_pos <= at.q_pos) & (at.kv_pos >= at.q_pos / chunk_size * chunk_size);
     }
     FOVEA_FN constexpr KvRange range() const { return {.right = 0, .exact = 1, .chunk = chunk_size}; }
     FOVEA_FIELDS(Mask, FOVEA_REQUIRED_AT_LEAST(chunk_size, 1))

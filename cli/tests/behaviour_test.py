@@ -142,6 +142,12 @@ class Json(unittest.TestCase):
         result, known = self.check_keys("bench prefill", "--workload", "inputs_small.json", "--pairs", "2",)
         self.assertEqual(known, keys_of(result))
 
+    def test_bench_variants(self):
+        result, known = self.check_keys("bench variants", "--pairs", "1", "--only", "window_decode", "--only", "own_prefill")
+        self.assertEqual(known, keys_of(result))
+        self.assertEqual([(p["workload"], p["bar"]) for p in result["points"]], [("window_decode", 1.3), ("own_prefill", 1.03)])
+        self.assertGreater(result["compile"]["cpu_seconds"], 0)
+
     def test_bench_plan(self):
         result, known = self.check_keys("bench plan", "--rounds", "1", "--workers", "16")
         self.assertEqual(known, keys_of(result))
