@@ -218,14 +218,17 @@ Json json_of_times(const ReplaySummary& s) {
             {"step_ms", curve_of(step_us)}}}};
 }
 
-std::string of_ceiling(double value, double ceiling, const std::string& of_what) {
-  return ceiling > 0 ? fmt::format(" ({:.0f} % of {:.0f} {})", 100 * value / ceiling, ceiling, of_what) : "";
+/// `value` is 0 where no step was of the kind.
+std::string rate_text(double value, const char* unit, double ceiling, const std::string& of_what) {
+  const std::string share = ceiling > 0 ? fmt::format(" ({:.0f} % of {:.0f} {})", 100 * value / ceiling, ceiling, of_what) : "";
+  return value > 0 ? fmt::format("{:.1f} {}{}", value, unit, share) : "none";
 }
 
 std::string row(const std::string& name, const std::string& text) { return fmt::format("  {:<22}{}\n", name, text); }
 
-std::string row(const std::string& name, const Percentiles& us) {
-  return row(name, fmt::format("{:>9} {:>9} {:>9}", duration_text(us.p50), duration_text(us.p90), duration_text(us.p99)));
+std::string row(const std::string& name, const Percentiles& us, bool any = true) {
+  return !any ? row(name, "none")
+              : row(name, fmt::format("{:>9} {:>9} {:>9}", duration_text(us.p50), duration_text(us.p90), duration_text(us.p99)));
 }
 
 }  // namespace
@@ -273,17 +276,15 @@ std::string text_of(const ReplaySummary& s) {
               fmt::format("{} tokens/s over {:.2f} s of steps, {} of {} layers",
                           tokens(seconds > 0 ? static_cast<std::int64_t>(static_cast<double>(totals.computed_tokens) / seconds) : 0),
                           seconds, s.replay.num_layers(), s.options.model.num_layers));
-  text += row("decode steps", fmt::format("{:.1f} GB/s of K and V{}", rates.decode.gb_per_s(),
-                                          of_ceiling(rates.decode.gb_per_s(), s.ceilings.read_gb_per_s, "from memory")));
-  text += row("steps with prefill", fmt::format("{:.1f} GFLOP/s{}", rates.prefill.gflop_per_s(),
-                                                of_ceiling(rates.prefill.gflop_per_s(), s.ceilings.fma_gflop_per_s, s.ceilings.fma)));
+  text += row("decode steps", rate_text(rates.decode.gb_per_s(), "GB/s of K and V", s.ceilings.read_gb_per_s, "from memory"));
+  text += row("steps with prefill", rate_text(rates.prefill.gflop_per_s(), "GFLOP/s", s.ceilings.fma_gflop_per_s, s.ceilings.fma));
   text += row("", fmt::format("{:>9} {:>9} {:>9}", "p50", "p90", "p99"));
   text += row("step", serving::percentiles(column(steps, &StepRecord::step_us)));
   text += row("  plan", serving::percentiles(column(steps, &StepRecord::plan_us)));
   text += row("  append", serving::percentiles(column(steps, &StepRecord::append_us)));
   text += row("  run", serving::percentiles(column(steps, &StepRecord::run_us)));
-  text += row("first token", s.result.first_token_us);
-  text += row("between tokens", s.result.inter_token_us);
+  text += row("first token", s.result.first_token_us, !s.result.first_token_samples.empty());
+  text += row("between tokens", s.result.inter_token_us, !s.result.inter_token_samples.empty());
   text += row("plan share", fmt::format("{:.2f} % of the steps' time", 100 * plan_share(steps)));
   text += row("compiled", fmt::format("{} in prepare ({}), {} after it", s.result.compiled.size(), duration_text(s.result.prepare_us),
                                       s.result.compiles_after_prepare));

@@ -80,11 +80,18 @@ def notices(replay):
 
 def tiles(replay):
     checked = f"{replay['checked_steps'] - replay['mismatched_steps']} of {replay['checked_steps']}" if replay["checked_steps"] else "none"
+    layers = f"{replay['options']['layers']} of {replay['options']['layers_of_model']} layers"
+
+    def latency(name, key):
+        if not replay["curves"][key]:
+            return "none", name
+        return duration(replay[key]["p50"]), f"{name}, p50 (p99 {duration(replay[key]['p99'])})"
+
     values = [
         (grouped(replay["requests"]), "requests finished"),
-        (grouped(round(replay["tokens_per_s"])), "tokens/s computed"),
-        (duration(replay["first_token_ms"]["p50"]), f"first token, p50 (p99 {duration(replay['first_token_ms']['p99'])})"),
-        (duration(replay["inter_token_ms"]["p50"]), f"between tokens, p50 (p99 {duration(replay['inter_token_ms']['p99'])})"),
+        (grouped(round(replay["tokens_per_s"])), f"tokens/s through the attention of {layers}"),
+        latency("first token", "first_token_ms"),
+        latency("between tokens", "inter_token_ms"),
         (f"{100 * replay['cache_hit_rate']:.0f} %", "of the tokens looked up were in the cache"),
         (f"{100 * replay['plan_share']:.2g} %", "of the time is planning"),
         (checked, f"checked steps right ({grouped(replay['checked_pairs'])} rows and heads)"),
@@ -100,7 +107,8 @@ def table(replay):
         rows.append(f"<tr><th>{html.escape(name)}</th><td>{html.escape(value)}</td></tr>")
 
     def spread(name, key, factor):
-        row(name, " / ".join(duration(replay[key][p] * factor) for p in ("p50", "p90", "p99")) + "  (p50 / p90 / p99)")
+        any_sample = replay["curves"].get(key, True)
+        row(name, " / ".join(duration(replay[key][p] * factor) for p in ("p50", "p90", "p99")) + "  (p50 / p90 / p99)" if any_sample else "none")
 
     row("steps", f"{grouped(replay['steps'])}, {grouped(replay['mixed_steps'])} with prefill and decode")
     row("tokens", f"{grouped(replay['prompt_tokens'])} of prompts, {grouped(replay['output_tokens'])} generated, {grouped(replay['computed_tokens'])} computed, "
@@ -113,8 +121,8 @@ def table(replay):
     spread("run", "run_us", 1e-3)
     spread("first token", "first_token_ms", 1)
     spread("between tokens", "inter_token_ms", 1)
-    row("decode steps", f"{replay['decode_gb_per_s']:.1f} GB/s of K and V" + share(replay["decode_gb_per_s"], ceilings["read_gb_per_s"], "from memory"))
-    row("steps with prefill", f"{replay['prefill_gflop_per_s']:.0f} GFLOP/s" + share(replay["prefill_gflop_per_s"], ceilings["fma_gflop_per_s"], ceilings["fma"]))
+    row("decode steps", rate(replay["decode_gb_per_s"], "GB/s of K and V", ceilings["read_gb_per_s"], "from memory"))
+    row("steps with prefill", rate(replay["prefill_gflop_per_s"], "GFLOP/s", ceilings["fma_gflop_per_s"], ceilings["fma"]))
     row("compiled", f"{len(replay['compiled'])} in prepare ({duration(replay['prepare_ms'])}), {replay['compiles_after_prepare']} after it")
     row("largest error", f"{replay['worst_error']:.2f} of its bound" if replay["worst_error"] is not None else "not finite")
     row("output digest", replay["output_digest"])
@@ -123,8 +131,9 @@ def table(replay):
     return f"<table>{''.join(rows)}</table>"
 
 
-def share(value, ceiling, of_what):
-    return f", {100 * value / ceiling:.0f} % of the measured {ceiling:.0f} {of_what}" if ceiling > 0 else ""
+def rate(value, unit, ceiling, of_what):
+    share = f", {100 * value / ceiling:.0f} % of the measured {ceiling:.0f} {of_what}" if ceiling > 0 else ""
+    return f"{value:.3g} {unit}{share}" if value > 0 else "none"
 
 
 STYLE = """
