@@ -10,9 +10,7 @@
 #include "src/support/check.h"
 
 namespace fovea {
-VariantInfo variant_info(std::string_view name, const VariantShape& shape) {
-  return {shape, std::string(name), Variant(name).parts()};
-}
+VariantInfo variant_info(std::string_view name, const VariantShape& shape) { return {shape, std::string(name), Variant(name).parts()}; }
 
 std::span<const VariantInfo> builtin_variants() {
 #define FOVEA_UNPARENTHESISED(...) __VA_ARGS__
