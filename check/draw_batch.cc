@@ -114,7 +114,7 @@ BatchDraft plain(Case& c, Random& random, const Sizes& sizes, const std::string&
 BatchDraft per_head(Case& c, Random& random, const Sizes& sizes, const std::string& kind) {
   FormatDraft draft{.format = {.page_size = sizes.page_size, .per_kv_head = true}};
   draft.two_d = random.percent(50);
-  const bool by_runs = random.percent(30);
+  const bool by_runs = random.percent(60);
   std::vector<int> begins = by_runs ? draw_runs(random, static_cast<int>(c.requests.size())) : std::vector<int>(c.requests.size() + 1);
   if (!by_runs) {
     std::iota(begins.begin(), begins.end(), 0);
@@ -325,7 +325,7 @@ constexpr Kind kKinds[] = {
     {"csr", 5, plain},
     {"table_2d", 5, plain},
     {"ragged", 3, plain},
-    {"per_head", 3, per_head},
+    {"per_head", 4, per_head},
     {"block_sparse", 3, sparse},
     {"index_by_request", 2, sparse},
     {"row_sets", 2, row_sets},
