@@ -45,8 +45,6 @@ void check_written_scales(const AppendArgs& args) {
   const Argument k_scale = argument("cache", "k_scale"), v_scale = argument("cache", "v_scale");
   for (const auto& [name, tensor] : {std::pair{k_scale, &cache.k_scale.tensor}, std::pair{v_scale, &cache.v_scale.tensor}}) {
     check_writable(name, *tensor);
-    check_apart(name, *tensor, argument("k"), args.k);
-    check_apart(name, *tensor, argument("v"), args.v);
   }
   FOVEA_CHECK(!same_view(cache.k_scale.tensor, cache.v_scale.tensor),
               "append_kv: cache.k_scale and cache.v_scale are the same memory; K and V have scales of their own");
@@ -191,6 +189,31 @@ void check_requests(const AppendArgs& args, Device device, AppendParams& params)
   }
 }
 
+/// The cache lies apart from all that is read to fill it.
+void check_cache_apart(const AppendArgs& args) {
+  const KvTables& t = args.tables;
+  const std::pair<Argument, const TensorView*> read[] = {
+      {argument("k"), &args.k},
+      {argument("v"), &args.v},
+      {argument("slot_mapping"), &args.slot_mapping},
+      {argument("append_indptr"), &args.append_indptr},
+      {argument("tables", "page_indptr"), &t.page_indptr},
+      {argument("tables", "page_indices"), &t.page_indices},
+      {argument("tables", "page_table"), &t.page_table},
+      {argument("tables", "last_page_len"), &t.last_page_len},
+      {argument("tables", "kv_len"), &t.kv_len},
+      {argument("tables", "table_rows"), &t.table_rows},
+  };
+  for (const auto& [name, tensor] : read) {
+    check_apart(argument("cache", "k"), args.cache.k, name, *tensor);
+    check_apart(argument("cache", "v"), args.cache.v, name, *tensor);
+    if (args.kv_quant == KvQuant::token) {
+      check_apart(argument("cache", "k_scale"), args.cache.k_scale.tensor, name, *tensor);
+      check_apart(argument("cache", "v_scale"), args.cache.v_scale.tensor, name, *tensor);
+    }
+  }
+}
+
 }  // namespace
 
 AppendParams check_append(const AppendArgs& args, Device device) {
@@ -200,10 +223,6 @@ AppendParams check_append(const AppendArgs& args, Device device) {
   const bool by_slot = args.slot_mapping.defined();
   FOVEA_CHECK(by_slot != args.append_indptr.defined(), "append_kv: {} slot_mapping and append_indptr; give one",
               by_slot ? "both" : "neither of");
-  for (const auto& [name, tensor] : {std::pair{argument("k"), &args.k}, std::pair{argument("v"), &args.v}}) {
-    check_apart(argument("cache", "k"), args.cache.k, name, *tensor);
-    check_apart(argument("cache", "v"), args.cache.v, name, *tensor);
-  }
   const KvTables& t = args.tables;
   FOVEA_CHECK(!by_slot || !(t.page_indptr.defined() || t.page_indices.defined() || t.page_table.defined() || t.kv_len.defined() ||
                             t.last_page_len.defined()),
@@ -213,6 +232,7 @@ AppendParams check_append(const AppendArgs& args, Device device) {
   } else {
     check_requests(args, device, params);
   }
+  check_cache_apart(args);
   return params;
 }
 

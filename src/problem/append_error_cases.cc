@@ -1,3 +1,5 @@
+#include <cstring>
+
 #include "src/problem/append_fixtures.h"
 #include "src/problem/error_cases.h"
 
@@ -45,6 +47,16 @@ std::vector<ErrorCase> slot_cases() {
       wrong<S>("append_kv: tables is given with slot_mapping, which needs none", [](S& s) { s.args.tables.kv_len = s.args.slot_mapping; }),
       wrong<S>("append_kv: cache.k overlaps k in memory; what is written must lie apart",
                [](S& s) { s.args.k.data = s.args.cache.k.data; }),
+      wrong<S>("append_kv: cache.k overlaps slot_mapping in memory; what is written must lie apart",
+               [](S& s) { s.args.slot_mapping = TensorView::contiguous(s.k_cache.data() + 4, DType::i64, {5}); }),
+      wrong<W>("append_kv: cache.v_scale overlaps slot_mapping in memory; what is written must lie apart",
+               [](W& w) { w.args.slot_mapping = TensorView::contiguous(w.scales.data() + 60, DType::i32, {5}); }),
+      wrong<R>("append_kv: cache.v overlaps tables.kv_len in memory; what is written must lie apart",
+               [](R& r) {
+                 const std::int32_t lengths[] = {6, 3, 4};
+                 std::memcpy(r.v_cache.data(), lengths, sizeof lengths);
+                 r.args.tables.kv_len = TensorView::contiguous(r.v_cache.data(), DType::i32, {3});
+               }),
       wrong<S>("append_kv: cache.k overlaps v in memory; what is written must lie apart",
                [](S& s) { s.args.v.data = s.args.cache.k.data; }),
       wrong<S>("append_kv: slot_mapping has dtype f32; it may be i32 or i64", [](S& s) { s.args.slot_mapping.dtype = DType::f32; }),

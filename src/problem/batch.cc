@@ -275,7 +275,8 @@ PlannedBatch planned_batch(const BatchView& view, const Batch& batch) {
   for (std::int32_t i = 0; i < view.num_formats; ++i) {
     const KvTables& tables = batch.kv[static_cast<std::size_t>(i)];
     const FormatView& f = view.formats[i];
-    planned.tables[i] = (tables.page_table.defined() ? tables.page_table : tables.page_indices).as<const std::int32_t>();
+    planned.page_ids[i] = tables.page_table.defined() ? tables.page_table : tables.page_indices;
+    planned.tables[i] = planned.page_ids[i].as<const std::int32_t>();
     planned.ragged_tokens[i] = f.has_table ? 0 : f.page_indptr[f.num_groups()];
     planned.kv_pos_strides[i] = f.kv_pos_stride;
   }

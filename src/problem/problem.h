@@ -60,6 +60,7 @@ void check_classify_options(const ClassifyOptions& options);
 struct PlannedBatch {
   std::int32_t num_query_tokens = 0;
   const std::int32_t* tables[kMaxFormats] = {};  // page ids per format; null: ragged
+  TensorView page_ids[kMaxFormats];              // the same; not given: ragged
   std::int32_t ragged_tokens[kMaxFormats] = {};  // tokens a ragged format's K and V must hold
   std::int32_t kv_pos_strides[kMaxFormats] = {};
 };

@@ -70,22 +70,26 @@ void check_kv(const Problem& problem, const PlannedBatch& planned, const RunArgs
   view.by_index = format.by_index;
 }
 
-/// Outputs lie apart from everything that is read: a worker may write its rows while another still reads.
-void check_aliasing(const RunArgs& args) {
-  const Argument o = argument("o"), lse = argument("lse");
-  check_apart(o, args.o, argument("q"), args.q);
-  check_apart(o, args.o, lse, args.lse);
-  check_apart(lse, args.lse, argument("q"), args.q);
+/// An output lies apart from everything that is read: a worker may write its rows while another still reads. (Lengths are read by plan()
+/// alone; the tables of a planned mask are not known here.)
+void check_output_apart(const PlannedBatch& planned, const RunArgs& args, const Argument& name, const TensorView& output) {
+  check_apart(name, output, argument("q"), args.q);
   for (std::size_t i = 0; i < args.kv.size(); ++i) {
-    check_apart(o, args.o, argument(i, "k"), args.kv[i].k);
-    check_apart(o, args.o, argument(i, "v"), args.kv[i].v);
-    check_apart(lse, args.lse, argument(i, "k"), args.kv[i].k);
-    check_apart(lse, args.lse, argument(i, "v"), args.kv[i].v);
-    check_apart(o, args.o, argument(i, "k_scale"), args.kv[i].k_scale.tensor);
-    check_apart(o, args.o, argument(i, "v_scale"), args.kv[i].v_scale.tensor);
-    check_apart(lse, args.lse, argument(i, "k_scale"), args.kv[i].k_scale.tensor);
-    check_apart(lse, args.lse, argument(i, "v_scale"), args.kv[i].v_scale.tensor);
+    check_apart(name, output, argument(i, "k"), args.kv[i].k);
+    check_apart(name, output, argument(i, "v"), args.kv[i].v);
+    check_apart(name, output, argument(i, "k_scale"), args.kv[i].k_scale.tensor);
+    check_apart(name, output, argument(i, "v_scale"), args.kv[i].v_scale.tensor);
+    check_apart(name, output, argument(i, planned.page_ids[i].ndim == 2 ? "page_table" : "page_indices"), planned.page_ids[i]);
   }
+  const auto check_values = [&](std::string_view owner, Values values) {
+    for (const Value& value : values) {
+      if (const TensorView* table = std::get_if<TensorView>(&value.value); table != nullptr) {
+        check_apart(name, output, {"run", owner, -1, value.name}, *table);
+      }
+    }
+  };
+  check_values("params", args.params);
+  check_values("mask", args.mask.has_value() ? args.mask->values : Values{});
 }
 
 /// sm_scale, which has to be finite with q_scale too.
@@ -116,7 +120,11 @@ void check_run(const Problem& problem, const VariantInfo& variant, const Planned
   for (std::size_t i = 0; i < args.kv.size(); ++i) {
     check_kv(problem, planned, args, i, device, params.kv[i]);
   }
-  check_aliasing(args);
+  check_apart(argument("o"), args.o, argument("lse"), args.lse);
+  check_output_apart(planned, args, argument("o"), args.o);
+  if (args.lse.defined()) {
+    check_output_apart(planned, args, argument("lse"), args.lse);
+  }
   // A query is dequantised before it is transformed; else its scale is part of the logits' scale.
   params.q_scale = variant.transforms_query ? args.q_scale : 1.0f;
   params.sm_scale = checked_scale(problem, args) * (variant.transforms_query ? 1.0f : args.q_scale);

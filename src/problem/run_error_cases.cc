@@ -54,6 +54,24 @@ std::vector<ErrorCase> run_error_cases() {
                [](R& r) { r.caches[0].k_scale = TensorView::contiguous(r.o.data() + 5, DType::f32, {1}); }),
       wrong<R>("run: lse overlaps kv[0].v_scale in memory; what is written must lie apart",
                [](R& r) { r.caches[0].v_scale = TensorView::contiguous(r.lse.data(), DType::f32, {1}); }),
+      wrong<R>("run: o overlaps kv[0].page_indices in memory; what is written must lie apart",
+               [](R& r) { r.planned.page_ids[0] = TensorView::contiguous(r.o.data() + 1000, DType::i32, {24}); }),
+      wrong<R>("run: lse overlaps kv[0].page_table in memory; what is written must lie apart",
+               [](R& r) {
+                 r.planned.page_ids[0] = TensorView::contiguous(r.lse.data() + 31, DType::i32, {2, 8});
+               }),
+      wrong<R>("run: o overlaps params.sink in memory; what is written must lie apart",
+               [](R& r) {
+                 static Value sink("sink", 0);
+                 sink.value = TensorView::contiguous(r.o.data() + 8, DType::f32, {8});
+                 r.args.params = {&sink, 1};
+               }),
+      wrong<R>("run: lse overlaps mask.mask in memory; what is written must lie apart",
+               [](R& r) {
+                 static Value bits("mask", 0);
+                 bits.value = TensorView::contiguous(r.lse.data(), DType::i32, {8});
+                 r.args.mask = MaskValues{.values = {&bits, 1}};
+               }),
       wrong<R>("run: output is number 2; it is finalised or states", [](R& r) { r.args.output = static_cast<Output>(2); }),
       wrong<R>("run: the data of o is 2 bytes past a multiple of its elements' 4; elements are aligned to themselves",
                [](R& r) { r.args.o.data = r.args.o.as<char>() + 2; }),

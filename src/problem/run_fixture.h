@@ -38,6 +38,7 @@ struct RunCall {
     cache.v_scale = 0.25f;
     caches = {cache};
     planned.tables[0] = table.data();
+    planned.page_ids[0] = TensorView::of(table);
     planned.kv_pos_strides[0] = 1;
     args.q = TensorView::contiguous(q.data(), DType::bf16, {4, 8, 64});
     args.o = TensorView::contiguous(o.data(), DType::f32, {4, 8, 32});
@@ -52,6 +53,7 @@ struct RunCall {
     caches[0].k = caches[0].k.select(1, 0);
     caches[0].v = caches[0].v.select(1, 0);
     planned.tables[0] = nullptr;
+    planned.page_ids[0] = {};
   }
   /// As much of a built-in variant as check_run() asks for.
   VariantInfo variant() const {
