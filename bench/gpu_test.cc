@@ -10,6 +10,7 @@
 #include "bench/batch_arrays.h"
 #include "bench/gpu_workloads.h"
 #include "fovea/error.h"
+#include "src/jit/compile_log.h"
 
 namespace fovea::bench {
 namespace {
@@ -26,7 +27,7 @@ TEST_P(GpuKernels, CompileWithoutSpills) {
           .source_name = "source.cu", .source = gpu_kernels_source(), .headers = {}, .embedded = jit::embedded_sources_under(folders)}};
   try {
     const std::vector<jit::Artefact> cubins = compiler.compile({&request, 1}, "bench");
-    const cuda::CompileReport report = cuda::read_log(cubins[0].log);
+    const jit::CompileReport report = jit::read_compile_log(cubins[0].log);
     EXPECT_EQ(report.spilled_bytes, 0) << cubins[0].log;
     EXPECT_TRUE(report.warnings.empty()) << cubins[0].log;
   } catch (const Unsupported& error) {

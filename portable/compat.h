@@ -16,6 +16,7 @@ using uint64_t = unsigned long long;
 #define FOVEA_DEVICE_FN __device__ __forceinline__
 #define FOVEA_OFFSETOF(type, field) static_cast<uint32_t>(__INTADDR__(&(((type*)0)->field)))
 #define FOVEA_DOUBLE_MATH(name) ::name
+#define FOVEA_HARDWARE_EXP2 1  // an instruction raises 2 to a power
 #else
 #include <stddef.h>
 #include <stdint.h>

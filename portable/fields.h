@@ -21,10 +21,10 @@ enum class Extent : uint8_t {
 };
 
 struct Field {
-  const char* name;
-  FieldType type;
-  bool required;  // no default: plan() or run() must be given a value
-  uint32_t offset;
+  const char* name = nullptr;
+  FieldType type = FieldType::f32;
+  bool required = false;  // no default: plan() or run() must be given a value
+  uint32_t offset = 0;
   int32_t part = 0;               // which variant of a composition it belongs to, in written order
   Extent extent = Extent::any;    // tables alone
   int32_t at_least = kLowestInt;  // i32 alone

@@ -29,6 +29,11 @@ FOVEA_FN double tanh(double x) { return FOVEA_DOUBLE_MATH(tanh)(x); }
 
 /// 2^x. At most 2 ulp for x in [-126, 128); 0 below -126 (so for -inf), +inf from 128 on. NaN stays NaN.
 FOVEA_FN float exp2(float x) {
+#if defined(FOVEA_HARDWARE_EXP2)
+  float y;  // HW: 2 ulp; results below 2^-126 are 0
+  asm("ex2.approx.ftz.f32 %0, %1;" : "=f"(y) : "f"(x));
+  return y;
+#else
   const float clamped = min_(max_(x, -127.0f), 128.0f);  // NaN falls through max_ and min_: comparisons with it are false
   // Round to nearest by adding 1.5 * 2^23: the integer part lands in the low mantissa bits.
   const float shifted = clamped + 12582912.0f;
@@ -49,6 +54,7 @@ FOVEA_FN float exp2(float x) {
   const float b = bits_to_float(static_cast<uint32_t>(n - half + 127) << 23);
   const float scaled = y * a * b;
   return x < -126.0f ? 0.0f : scaled;
+#endif
 }
 
 /// e^x. Relative error at most (2 + |x|) 2^-23 where the result is a normal float; beyond as exp2.

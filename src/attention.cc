@@ -133,9 +133,9 @@ FieldsTarget fields_target(const Attention::Impl& attention, std::string_view wh
 }
 
 KvRange fill_mask(const FieldsTarget& target, Values values, VariantStorage& mask) {
-  target.variant.init_mask(mask.bytes);
+  target.variant.fill_default_mask(mask.bytes);
   fill_fields(target, values, mask.bytes);
-  KvRange range = target.variant.range_of(mask.bytes);
+  KvRange range = target.variant.range_of_values(mask.bytes);
   FOVEA_CHECK(range.left >= 0 && range.right >= 0 && range.num_sink >= 0 && range.chunk >= 0,
               "{}: the mask of variant '{}' reaches {} tokens to the left, {} to the right, with {} sink tokens and chunks of {}; none may "
               "be negative",

@@ -26,10 +26,25 @@ struct Problem {
   bool composed() const { return spec.formats.size() > 1; }
 };
 
+/// The functions of a VariantShape for a variant whose code runs on a device alone.
+class VariantOnDevice {
+ public:
+  virtual ~VariantOnDevice() = default;
+  virtual void init_mask(void* mask) const = 0;
+  virtual void init_params(void* params) const = 0;
+  /// May ask the device and wait for it, once for each value of the mask.
+  virtual KvRange range_of(const void* mask) const = 0;
+};
+
 /// What a variant looks like from outside, wherever it was compiled.
 struct VariantInfo : VariantShape {
-  std::string name;                // "causal+soft_cap"
-  std::vector<std::string> parts;  // "causal", "soft_cap"
+  std::string name;                            // "causal+soft_cap"
+  std::vector<std::string> parts;              // "causal", "soft_cap"
+  const VariantOnDevice* on_device = nullptr;  // in place of VariantShape's functions, which are null
+
+  void fill_default_mask(void* mask) const { on_device != nullptr ? on_device->init_mask(mask) : init_mask(mask); }
+  void fill_default_params(void* params) const { on_device != nullptr ? on_device->init_params(params) : init_params(params); }
+  KvRange range_of_values(const void* mask) const { return on_device != nullptr ? on_device->range_of(mask) : range_of(mask); }
 };
 
 /// Configurations chosen for a problem, sorted by tile_q, and the kernel's name.

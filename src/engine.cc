@@ -66,7 +66,7 @@ void Attention::run(const Plan& plan, const RunArgs& args, Stream stream) const 
   KernelParams params = p.kernel_params(args.mask_group);
   resolve_mask(*impl_, p, args, mask, params);
   params.mask = mask.bytes;
-  impl_->variant->init_params(variant_params.bytes);
+  impl_->variant->fill_default_params(variant_params.bytes);
   fill_fields(fields_target(*impl_, "run", "params", p.num_requests), args.params, variant_params.bytes);
   params.variant_params = variant_params.bytes;
   check_run(impl_->problem, *impl_->variant, p.batch, args, impl_->backend->device(), params);

@@ -3,8 +3,11 @@
 #include <mutex>
 
 #include "backends/builtin_variants.h"
+#include "backends/cuda/ahead.h"
 #include "backends/cuda/memory.h"
 #include "backends/cuda/module.h"
+#include "backends/cuda/text_variants.h"
+#include "backends/user_variants.h"
 #include "src/support/check.h"
 
 namespace fovea {
@@ -24,17 +27,17 @@ class CudaBackend : public Backend {
   bool host_accessible() const override { return false; }
   std::span<const VariantInfo> variants() const override { return builtin_variants(); }
   const VariantInfo& variant(const Variant& variant) const override {
-    if (!variant.sources.empty()) {
-      throw Unsupported(fmt::format("prepare: variant '{}' is given as text; on cuda:{} that is not possible yet, on the cpu it is",
-                                    variant.name, gpu_.id));
-    }
-    return builtin_variant(variant.name);
+    return is_compiled_in(variant) ? builtin_variant(variant.name) : text_variants_.get(variant);
   }
+  std::vector<CompileRecord> compiled() const override { return compiler_.records(); }
 
   std::vector<Candidate> candidates(const Problem& problem) const override {
     std::vector<Candidate> answers;
     for (const AttentionKernel& kernel : attention_kernels()) {
       answers.push_back(kernel.candidate(problem, variant(problem.spec.variant), limits_of(gpu_)));
+    }
+    if (!problem.spec.variant.sources.empty()) {
+      fit_cheapest(compiler_, problem, limits_of(gpu_), answers);
     }
     return answers;
   }
@@ -79,6 +82,7 @@ class CudaBackend : public Backend {
 
   Gpu gpu_;
   Compiler compiler_;
+  TextVariants text_variants_{&gpu_, compiler_};
   mutable std::mutex mutex_;
   mutable std::unique_ptr<CacheOps> ops_;
 };

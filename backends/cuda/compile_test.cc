@@ -8,6 +8,7 @@
 #include "backends/cuda/compiler.h"
 #include "backends/cuda/module.h"
 #include "backends/cuda/planner.h"
+#include "src/jit/compile_log.h"
 #include "src/problem/problem.h"
 
 namespace fovea::cuda {
@@ -66,7 +67,7 @@ class Compile : public testing::TestWithParam<const char*> {
     const std::vector<CompileRequest> requests = attention_programs(problem, choice_for(problem, gpu()), gpu(), GetParam());
     const std::vector<jit::Artefact> cubins = compiler_.compile(requests, problem.spec.variant.name);
     for (std::size_t i = 0; i < cubins.size(); ++i) {
-      const CompileReport report = read_log(cubins[i].log);
+      const jit::CompileReport report = jit::read_compile_log(cubins[i].log);
       EXPECT_EQ(report.spilled_bytes, 0) << requests[i].label << " for " << problem.spec.to_string() << "\n" << cubins[i].log;
       EXPECT_TRUE(report.warnings.empty()) << cubins[i].log;
       EXPECT_GT(report.registers, 0) << cubins[i].log;
@@ -85,15 +86,15 @@ TEST_P(Compile, DifferentHeads) { expect_clean(problem_of("causal+custom_mask", 
 TEST_P(Compile, FloatTakesTheSimpleKernel) { expect_clean(problem_of("causal+sigmoid", DType::f32, DType::f32, {72, 104})); }
 TEST_P(Compile, RotaryEmbedding) { expect_clean(problem_of("rope_neox", DType::bf16, DType::bf16, {128, 128})); }
 TEST_P(Compile, CacheOps) {
-  const CompileRequest request = cache_ops_program(GetParam());
+  const CompileRequest request = cache_ops_program();
   const std::vector<jit::Artefact> cubins = compiler_.compile({&request, 1}, "cache ops");
-  EXPECT_EQ(read_log(cubins[0].log).spilled_bytes, 0) << cubins[0].log;
+  EXPECT_EQ(jit::read_compile_log(cubins[0].log).spilled_bytes, 0) << cubins[0].log;
 }
 
 TEST_P(Compile, Planner) {
   const CompileRequest request = planner_program(GetParam());
   const std::vector<jit::Artefact> cubins = compiler_.compile({&request, 1}, "planner");
-  EXPECT_TRUE(read_log(cubins[0].log).warnings.empty()) << cubins[0].log;
+  EXPECT_TRUE(jit::read_compile_log(cubins[0].log).warnings.empty()) << cubins[0].log;
 }
 
 INSTANTIATE_TEST_SUITE_P(All, Compile, testing::Values("sm_80", "sm_90a"));

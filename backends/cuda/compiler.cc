@@ -1,8 +1,10 @@
 #include "backends/cuda/compiler.h"
 
-#include <cstdlib>
+#include <chrono>
 
+#include "backends/cuda/shipped.h"
 #include "src/jit/build.h"
+#include "src/jit/compile_log.h"
 #include "src/support/check.h"
 #include "src/support/env.h"
 #include "src/support/log.h"
@@ -12,69 +14,169 @@ namespace {
 
 std::optional<std::string> variable(const char* name) { return text_of_variable(name); }
 
-/// Warnings of the compiler and spilled registers cost speed, never a result.
+constexpr std::string_view kMadeBy = "made by ";  // first line of a kept log
+
+/// Spilled registers and warnings of the compiler cost speed, never a result.
 void log_report(const CompileRequest& request, const jit::Artefact& artefact) {
-  const CompileReport report = read_log(artefact.log);
-  if (report.spilled_bytes > 0) {
-    log_once(fmt::format("{} spills {} bytes of registers: it is slower than it could be", request.label, report.spilled_bytes));
+  const jit::CompileReport report = jit::read_compile_log(artefact.log);
+  if (!report.clean() && !request.tolerates_spills) {
+    log_once(fmt::format("{}: it is slower than it could be: {}", request.label, report.complaints()));
   }
   for (const std::string& warning : report.warnings) {
     log_once(fmt::format("{}: {}", request.label, warning));
   }
 }
 
+std::string maker_of(const jit::Artefact& artefact) {
+  const std::string line = artefact.log.substr(0, artefact.log.find('\n'));
+  return line.starts_with(kMadeBy) ? line.substr(kMadeBy.size()) : "NVRTC";
+}
+
 }  // namespace
 
-Compiler::Compiler(std::string architecture, int driver_version)
-    : architecture_(std::move(architecture)), places_(find_nvrtc(nvrtc_folders(variable), driver_version)) {}
+std::vector<std::string> options_of(const CompileRequest& request, std::string_view architecture) {
+  // -default-device: plain constexpr functions (fovea/dtype.h, the field lists) are device functions as well. -v: registers and spills.
+  std::vector<std::string> options{"--std=c++20", "-default-device", "--display-error-number", "--ptxas-options=-v",
+                                   fmt::format("--gpu-architecture={}", architecture)};
+  if (!request.exact_division) {
+    options.emplace_back("--prec-div=false");
+  }
+  return options;
+}
+
+jit::Digest digest_of(const CompileRequest& request, std::string_view architecture) {
+  const std::vector<std::string> options = options_of(request, architecture);
+  const std::vector<std::string_view> made_with(options.begin(), options.end());
+  return jit::key_of(request.program, made_with);
+}
+
+const std::vector<NvrtcPlace>& Compiler::places() const {
+  if (!places_.has_value()) {
+    places_ = find_nvrtc(nvrtc_folders(variable), driver_version_);
+  }
+  return *places_;
+}
 
 const Nvrtc& Compiler::nvrtc() const {
   const std::lock_guard lock(mutex_);
   std::string tried;
-  for (std::size_t i = 0; nvrtc_ == nullptr && i < places_.size(); ++i) {
-    if (!places_[i].refusal.empty()) {
-      tried += fmt::format("\n    {}: {}", cuda::describe(places_[i]), places_[i].refusal);
+  for (std::size_t i = 0; nvrtc_ == nullptr && i < places().size(); ++i) {
+    const NvrtcPlace& place = places()[i];
+    if (!place.refusal.empty()) {
+      tried += fmt::format("\n    {}: {}", cuda::describe(place), place.refusal);
       continue;
     }
     try {
-      nvrtc_ = std::make_unique<Nvrtc>(places_[i]);
+      nvrtc_ = std::make_unique<Nvrtc>(place);
     } catch (const DeviceFailed& error) {
-      tried += fmt::format("\n    {}: {}", cuda::describe(places_[i]), error.what());
+      tried += fmt::format("\n    {}: {}", cuda::describe(place), error.what());
     }
   }
   if (nvrtc_ == nullptr) {
     throw Unsupported(
-        fmt::format("compile: no usable NVRTC is here{}{}; install one (pip install nvidia-cuda-nvrtc) or name it with FOVEA_NVRTC_PATH",
+        fmt::format("compile: no usable NVRTC is here{}{}; install one (pip install nvidia-cuda-nvrtc), name it with FOVEA_NVRTC_PATH, or "
+                    "fill the cache on a machine that has one (fovea compile)",
                     tried.empty() ? "" : "; found:", tried));
   }
   return *nvrtc_;
 }
 
+jit::CacheKey Compiler::key_of(const CompileRequest& request, int major) const {
+  // HW: a driver loads cubins of its own major version of CUDA and of older ones.
+  const std::string digest = digest_of(request, architecture_).hex();
+  const std::string cuda = fmt::format("CUDA {}", major);
+  const std::string_view texts[] = {digest, cuda};
+  return {.label = fmt::format("{}-{}", request.label, architecture_), .digest = jit::digest_of(texts)};
+}
+
+std::optional<jit::Artefact> Compiler::find(const CompileRequest& request) const {
+  if (const ShippedCubin* shipped = find_shipped(digest_of(request, architecture_), driver_version_)) {
+    jit::Artefact artefact;
+    artefact.bytes = shipped->bytes;
+    artefact.shipped = true;
+    return artefact;
+  }
+  {
+    const std::lock_guard lock(mutex_);
+    const auto unkept = unkept_.find(digest_of(request, architecture_).hex());
+    if (unkept != unkept_.end()) {
+      return unkept->second;
+    }
+  }
+  const int newest = driver_version_ > 0 ? driver_version_ / 1000 : kNewestMajor;
+  for (int major = newest; major >= kOldestNvrtc / 1000; --major) {
+    if (std::optional<jit::Artefact> found = cache_.find(key_of(request, major))) {
+      return found;
+    }
+  }
+  return std::nullopt;
+}
+
 std::vector<jit::Artefact> Compiler::compile(std::span<const CompileRequest> requests, std::string_view what) const {
-  const Nvrtc& compiler = nvrtc();
-  const std::string version = fmt::format("NVRTC {}.{}", compiler.place().major, compiler.place().minor);
-  std::vector<std::string_view> made_with{version, architecture_};
-  for (const char* option : Nvrtc::options()) {
-    made_with.emplace_back(option);
+  std::vector<jit::Artefact> artefacts(requests.size());
+  std::vector<std::size_t> missing;
+  for (std::size_t i = 0; i < requests.size(); ++i) {
+    if (std::optional<jit::Artefact> found = find(requests[i])) {
+      artefacts[i] = std::move(*found);
+    } else {
+      missing.push_back(i);
+    }
   }
-  std::vector<jit::BuildRequest> builds;
-  for (const CompileRequest& request : requests) {
-    builds.push_back(
-        {.key = {.label = fmt::format("{}-{}", request.label, architecture_), .digest = jit::key_of(request.program, made_with)},
-         .program = request.program,
-         .build = [this, &compiler, &request] { return compiler.compile(request.program, architecture_); }});
+  if (!missing.empty()) {
+    const Nvrtc& compiler = nvrtc();
+    std::vector<jit::BuildRequest> builds;
+    for (const std::size_t i : missing) {
+      const CompileRequest& request = requests[i];
+      builds.push_back({.key = key_of(request, compiler.place().major), .program = request.program, .build = [this, &compiler, &request] {
+                          const std::string subject =
+                              request.variant.empty() ? request.label : fmt::format("variant '{}'", request.variant);
+                          jit::Built built = compiler.compile(request.program, options_of(request, architecture_),
+                                                              fmt::format("{} for {}", subject, architecture_));
+                          built.log = fmt::format("{}NVRTC {}.{}\n{}", kMadeBy, compiler.place().major, compiler.place().minor, built.log);
+                          return built;
+                        }});
+    }
+    std::vector<jit::Artefact> built = jit::get_or_build_all(cache_, builds, fmt::format("{} for {}", what, architecture_));
+    for (std::size_t i = 0; i < missing.size(); ++i) {
+      artefacts[missing[i]] = std::move(built[i]);
+    }
   }
-  std::vector<jit::Artefact> artefacts = jit::get_or_build_all(cache_, builds, fmt::format("{} for {}", what, architecture_));
-  for (std::size_t i = 0; i < artefacts.size(); ++i) {
+  for (std::size_t i = 0; i < requests.size(); ++i) {
+    record(requests[i], artefacts[i]);
     log_report(requests[i], artefacts[i]);
   }
   return artefacts;
 }
 
+void Compiler::record(const CompileRequest& request, const jit::Artefact& artefact) const {
+  if (artefact.shipped) {
+    return;
+  }
+  const std::lock_guard lock(mutex_);
+  if (artefact.path.empty()) {
+    unkept_.emplace(digest_of(request, architecture_).hex(), artefact);
+  }
+  records_.push_back({.variant = request.variant.empty() ? request.label : request.variant,
+                      .target = fmt::format("{} {}", request.label, architecture_),
+                      .compiler = maker_of(artefact),
+                      .cached = artefact.cached,
+                      .seconds = artefact.seconds,
+                      .cpu_seconds = artefact.cpu_seconds,
+                      .path = artefact.path,
+                      .when = std::chrono::system_clock::now()});
+}
+
+std::vector<CompileRecord> Compiler::records() const {
+  const std::lock_guard lock(mutex_);
+  return records_;
+}
+
 std::string Compiler::describe() const {
   try {
-    const std::size_t others = places_.size() - 1;
-    return fmt::format("{}{}", cuda::describe(nvrtc().place()), others > 0 ? fmt::format(", the best of {} found", others + 1) : "");
+    const Nvrtc& compiler = nvrtc();
+    const std::lock_guard lock(mutex_);
+    const std::size_t others = places().size() - 1;
+    return fmt::format("{}{}", cuda::describe(compiler.place()), others > 0 ? fmt::format(", the best of {} found", others + 1) : "");
   } catch (const Unsupported& error) {
     return error.what();
   }

@@ -9,7 +9,7 @@ namespace fovea::cuda {
 
 std::span<const AttentionKernel> attention_kernels() {
   static constexpr AttentionKernel kKernels[] = {
-      {"attention_sm80", attention_sm80::candidate, attention_sm80::code},
+      {"attention_sm80", attention_sm80::candidate, attention_sm80::code, 16},
       {"attention_simt", attention_simt::candidate, attention_simt::code},
   };
   return kKernels;

@@ -28,6 +28,8 @@ struct AttentionKernel {
   std::string_view name;
   Candidate (*candidate)(const Problem& problem, const VariantShape& variant, const GpuLimits& gpu);
   KernelCode (*code)(const Problem& problem, const GpuLimits& gpu, const KernelConfig& config);
+  /// A caller's variant whose code spills registers falls to half of tile_kv, again and again down to this; 0: tiles stay as chosen.
+  std::int32_t smallest_tile_kv = 0;
 };
 
 /// The explicit list.

@@ -30,10 +30,11 @@ constexpr std::string_view kCacheOpsSource = R"(// fovea: append_kv and merge_st
 #include "backends/cuda/kernels/append_kv/kernel.cuh"
 #include "backends/cuda/kernels/merge_states/kernel.cuh"
 
-extern "C" __global__ void __launch_bounds__(128) append_kv(const __grid_constant__ fovea::cuda::append_kv::Params params) {
+// With 8 CTAs asked for: asked for nothing, ptxas aims at 16 for sm_90 and spills.
+extern "C" __global__ void __launch_bounds__(128, 8) append_kv(const __grid_constant__ fovea::cuda::append_kv::Params params) {
   fovea::cuda::append_kv::append(params);
 }
-extern "C" __global__ void __launch_bounds__(128) merge_states(const __grid_constant__ fovea::cuda::merge_states::Params params) {
+extern "C" __global__ void __launch_bounds__(128, 8) merge_states(const __grid_constant__ fovea::cuda::merge_states::Params params) {
   fovea::cuda::merge_states::merge(params);
 }
 )";
@@ -106,13 +107,16 @@ class CudaModule : public Module {
 CompileRequest request_for(const jit::VariantProgram& variant, std::string_view kernel, std::string_view architecture,
                            std::string_view include, std::string_view last_lines) {
   const std::array<std::string_view, 1> includes{include};
-  return {.label = fmt::format("{}-{}", kernel, variant.name),
-          .program = jit::generate_program({.variant = variant,
-                                            .target = fmt::format("{} {}", kernel, architecture),
-                                            .source_name = "source.cu",
-                                            .includes = includes,
-                                            .last_lines = last_lines,
-                                            .folders = kDeviceFolders})};
+  return {
+      .label = fmt::format("{}-{}", kernel, variant.name),
+      .program = jit::generate_program({.variant = variant,
+                                        .target = fmt::format("{} {}", kernel, architecture),
+                                        .source_name = "source.cu",
+                                        .includes = includes,
+                                        .last_lines = last_lines,
+                                        .folders = kDeviceFolders}),
+      .variant = variant.name,
+      .tolerates_spills = std::any_of(variant.parts.begin(), variant.parts.end(), [](const jit::VariantPart& p) { return !p.builtin; })};
 }
 
 }  // namespace
@@ -154,18 +158,20 @@ std::unique_ptr<Module> load_attention(const Gpu& gpu, const Compiler& compiler,
   return std::make_unique<CudaModule>(gpu, std::move(attention), std::move(merge));
 }
 
-CompileRequest cache_ops_program(std::string_view architecture) {
+CompileRequest cache_ops_program() {
   std::vector<std::string_view> folders{"fovea/", "portable/"};
   folders.insert(folders.end(), std::begin(kDeviceFolders), std::end(kDeviceFolders));
-  return {.label = fmt::format("cache_ops-{}", architecture),
+  return {.label = "cache_ops",
           .program = {.source_name = "source.cu",
                       .source = std::string(kCacheOpsSource),
                       .headers = {},
-                      .embedded = jit::embedded_sources_under(folders)}};
+                      .embedded = jit::embedded_sources_under(folders)},
+          .variant = {},
+          .exact_division = true};  // append_kv gives the same bits on every backend
 }
 
 CacheOps::CacheOps(const Gpu& gpu, const Compiler& compiler) : gpu_(gpu) {
-  const CompileRequest request = cache_ops_program(gpu.architecture());
+  const CompileRequest request = cache_ops_program();
   const std::vector<jit::Artefact> cubins = compiler.compile({&request, 1}, "append_kv and merge_states");
   module_ = std::make_unique<CubinModule>(gpu, cubins[0].bytes, request.label);
   append_kv_ = module_->function("append_kv");

@@ -32,6 +32,6 @@ GpuLimits limits_of(const Gpu& gpu);
 std::vector<CompileRequest> attention_programs(const Problem& problem, const Choice& choice, const GpuLimits& gpu,
                                                std::string_view architecture);
 
-CompileRequest cache_ops_program(std::string_view architecture);
+CompileRequest cache_ops_program();
 
 }  // namespace fovea::cuda

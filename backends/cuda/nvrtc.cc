@@ -5,8 +5,8 @@
 #include <time.h>
 
 #include <algorithm>
-#include <charconv>
 
+#include "src/jit/explain_log.h"
 #include "src/support/check.h"
 
 namespace fovea::cuda {
@@ -28,9 +28,6 @@ struct Nvrtc::Api {
 namespace {
 
 constexpr int kOutOfMemoryResult = 1;  // NVRTC_ERROR_OUT_OF_MEMORY
-
-// -default-device: plain constexpr functions (fovea/dtype.h, the field lists) are device functions as well. -v: registers and spills.
-constexpr const char* kOptions[] = {"--std=c++20", "-default-device", "--display-error-number", "--ptxas-options=-v"};
 
 template <class Function>
 void load(void* library, const char* name, Function& function, std::string& missing) {
@@ -89,9 +86,7 @@ Nvrtc::Nvrtc(const NvrtcPlace& place) : place_(place) {
   api_ = std::move(api);
 }
 
-std::span<const char* const> Nvrtc::options() { return kOptions; }
-
-jit::Built Nvrtc::compile(const jit::Program& program, std::string_view architecture) const {
+jit::Built Nvrtc::compile(const jit::Program& program, std::span<const std::string> options, std::string_view what) const {
   std::vector<std::string> texts;  // C strings of views
   std::vector<const char*> header_texts, header_names;
   texts.reserve(2 * (program.headers.size() + program.embedded.size()));
@@ -107,9 +102,10 @@ jit::Built Nvrtc::compile(const jit::Program& program, std::string_view architec
   for (const jit::SourceFile& file : program.embedded) {
     add(file.path, file.text);
   }
-  const std::string target = fmt::format("--gpu-architecture={}", architecture);
-  std::vector<const char*> options(std::begin(kOptions), std::end(kOptions));
-  options.push_back(target.c_str());
+  std::vector<const char*> option_texts;
+  for (const std::string& option : options) {
+    option_texts.push_back(option.c_str());
+  }
 
   const double begin = thread_cpu_seconds();
   NvrtcProgram nvrtc(api_->destroy);
@@ -117,7 +113,7 @@ jit::Built Nvrtc::compile(const jit::Program& program, std::string_view architec
   int result = api_->create(&nvrtc.handle, program.source.c_str(), program.source_name.c_str(), static_cast<int>(header_names.size()),
                             header_texts.data(), header_names.data());
   if (result == 0) {
-    result = api_->compile(nvrtc.handle, static_cast<int>(options.size()), options.data());
+    result = api_->compile(nvrtc.handle, static_cast<int>(option_texts.size()), option_texts.data());
     std::size_t bytes = 0;
     if (api_->log_bytes(nvrtc.handle, &bytes) == 0 && bytes > 1) {
       built.log.resize(bytes);
@@ -134,44 +130,11 @@ jit::Built Nvrtc::compile(const jit::Program& program, std::string_view architec
     if (result == kOutOfMemoryResult) {
       throw DeviceFailed("compile: NVRTC has no memory left");
     }
-    built.error = fmt::format("{} says {} for {}:\n{}", describe(place_), api_->error_text(result), architecture, built.log);
+    built.error = fmt::format("compile: {} failed ({}: {})\n{}", what, describe(place_), api_->error_text(result),
+                              jit::explain_log(program, built.log, ""));
   }
   built.cpu_seconds = thread_cpu_seconds() - begin;
   return built;
-}
-
-namespace {
-
-int number_before(std::string_view text, std::string_view unit) {
-  const std::size_t at = text.find(unit);
-  if (at == std::string_view::npos) {
-    return 0;
-  }
-  std::size_t begin = at;
-  while (begin > 0 && text[begin - 1] >= '0' && text[begin - 1] <= '9') {
-    --begin;
-  }
-  int number = 0;
-  std::from_chars(text.data() + begin, text.data() + at, number);
-  return number;
-}
-
-}  // namespace
-
-CompileReport read_log(std::string_view log) {
-  CompileReport report;
-  for (std::size_t begin = 0; begin < log.size();) {
-    const std::size_t end = std::min(log.find('\n', begin), log.size());
-    const std::string_view line = log.substr(begin, end - begin);
-    begin = end + 1;
-    report.registers = std::max(report.registers, number_before(line, " registers"));
-    report.spilled_bytes += number_before(line, " bytes spill stores") + number_before(line, " bytes spill loads");
-    // ptxas numbers what slows wgmma down: C7511 .. C7517.
-    if (line.find("warning") != std::string_view::npos || line.find("(C75") != std::string_view::npos) {
-      report.warnings.emplace_back(line);
-    }
-  }
-  return report;
 }
 
 }  // namespace fovea::cuda

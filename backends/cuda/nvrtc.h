@@ -32,6 +32,7 @@ struct NvrtcFolder {
 };
 
 inline constexpr int kOldestNvrtc = 12080;  // 12.8: docs/adr/0023-cuda-without-a-toolkit.md
+inline constexpr int kNewestMajor = 13;     // of which a cache may hold cubins where no driver says what it takes
 
 /// What an environment variable says; nothing when it isn't set.
 using Variables = std::function<std::optional<std::string>(const char*)>;
@@ -55,24 +56,13 @@ class Nvrtc {
 
   const NvrtcPlace& place() const { return place_; }
 
-  /// A cubin for "sm_90a", with the compiler's log.
-  jit::Built compile(const jit::Program& program, std::string_view architecture) const;
-
-  /// Options besides the architecture: part of what a cubin is made from.
-  static std::span<const char* const> options();
+  /// A cubin, with the compiler's log; where it fails, its errors as `what` failing ("variant 'my_cap' for sm_90a").
+  jit::Built compile(const jit::Program& program, std::span<const std::string> options, std::string_view what) const;
 
  private:
   struct Api;
   NvrtcPlace place_;
   std::shared_ptr<const Api> api_;
 };
-
-/// What a compile log says of registers.
-struct CompileReport {
-  int registers = 0;      // of the kernel with the most
-  int spilled_bytes = 0;  // stores and loads
-  std::vector<std::string> warnings;
-};
-CompileReport read_log(std::string_view log);
 
 }  // namespace fovea::cuda

@@ -109,19 +109,5 @@ TEST(FindNvrtc, OneFileUnderTwoNames) {
   EXPECT_EQ(m.find().size(), 1u);
 }
 
-TEST(CompileLog, RegistersSpillsWarnings) {
-  const CompileReport report = read_log(
-      "ptxas info    : Compiling entry function 'a' for 'sm_90a'\n"
-      "ptxas         .     16 bytes stack frame, 24 bytes spill stores, 28 bytes spill loads\n"
-      "ptxas info    : Used 40 registers, used 0 barriers\n"
-      "ptxas info    : (C7511) Potential Performance Loss: wgmma.mma_async instructions are serialized\n"
-      "ptxas info    : Used 255 registers, used 1 barriers\n"
-      "k.cu(3): warning #177-D: variable was declared but never referenced\n");
-  EXPECT_EQ(report.registers, 255);
-  EXPECT_EQ(report.spilled_bytes, 52);
-  ASSERT_EQ(report.warnings.size(), 2u);
-  EXPECT_EQ(read_log("").registers, 0);
-}
-
 }  // namespace
 }  // namespace fovea::cuda

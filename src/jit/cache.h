@@ -30,6 +30,7 @@ struct Artefact {
   std::string log;
   std::string path;        // file that begins with `bytes`; empty: not kept on disk
   bool cached = false;     // found, not built
+  bool shipped = false;    // in the library: neither found on disk nor built
   double seconds = 0;      // of wall time, finding or building
   double cpu_seconds = 0;  // of the compiler; 0 where cached
 };

@@ -46,7 +46,7 @@ const std::vector<Advice>& advices() {
       {std::regex(R"(FieldTypeOf<)"),
        "a field of Mask or Params is float, int32_t, a Table or Table2D of these, or BitMask: what a caller can give by name"},
       {std::regex(
-           R"('(std|cmath|expf?|tanhf?|logf?|sqrtf?)' (was not|has not)|is not a member of 'std'|in namespace 'std'|undeclared identifier '(std|expf?|tanhf?|logf?|sqrtf?)')"),
+           R"re('(std|cmath|expf?|tanhf?|logf?|sqrtf?)' (was not|has not)|is not a member of 'std'|in namespace 'std'|undeclared identifier '(std|expf?|tanhf?|logf?|sqrtf?)'|namespace "std" has no member|identifier "(std|expf?|tanhf?|logf?|sqrtf?)" is undefined)re"),
        "a variant is read by GPU compilers too: use math::exp, math::log, math::tanh, min_, max_ instead of the standard library"},
       {std::regex(R"(parse error in template argument list|reference to '\w+' is ambiguous|"\w+" is ambiguous)"),
        "the library has something of that name: give the variant, and its struct, another one"},

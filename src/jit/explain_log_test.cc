@@ -45,6 +45,15 @@ TEST(ExplainLog, EchoesAreLeftOut) {
   EXPECT_EQ(explained(many), "    dir/my_cap.h(1): error: e\n    dir/my_cap.h(2): error: e\n    dir/my_cap.h(3): error: e");
 }
 
+TEST(ExplainLog, HintsForWhatNvrtcSays) {
+  EXPECT_EQ(
+      explained("dir/my_cap.h(2): error: namespace \"std\" has no member \"exp\"\n"),
+      "    dir/my_cap.h(2): error: namespace \"std\" has no member \"exp\"\n"
+      "  hint: a variant is read by GPU compilers too: use math::exp, math::log, math::tanh, min_, max_ instead of the standard library");
+  EXPECT_NE(explained("dir/my_cap.h(4): error: identifier \"p\" is undefined\n").find("\n  hint: hooks read parameters"),
+            std::string::npos);
+}
+
 TEST(ExplainLog, ALogWithoutErrorsIsQuoted) {
   EXPECT_EQ(explained(""), "    the compiler said nothing");
   EXPECT_EQ(explained("g++: internal compiler trouble\nsecond\n"), "    g++: internal compiler trouble\n    second");

@@ -11,39 +11,13 @@
 #include "backends/builtin_variants.h"
 #include "check/case.h"
 #include "check/compare.h"
-#include "src/jit/embedded.h"
-#include "src/jit/program.h"
 #include "tests/conformance/targets.h"
 #include "tests/jit/fixture.h"
 #include "tests/jit/run_case.h"
+#include "tests/jit/twins.h"
 
 namespace fovea::test {
 namespace {
-
-/// variants/soft_cap.h as a user's text: struct MySoftCap, named my_soft_cap.
-VariantSource twin_of(const std::string& builtin) {
-  const std::string path = "variants/" + builtin + ".h";
-  for (const jit::SourceFile& file : jit::embedded_sources()) {
-    if (file.path == path) {
-      const std::string type = jit::pascal_case(builtin);
-      return {.name = "my_" + builtin,
-              .text = std::regex_replace(std::string(file.text), std::regex("\\b" + type + "\\b"), "My" + type),
-              .file = path};
-    }
-  }
-  return {};
-}
-
-/// "causal+soft_cap" as my_causal+my_soft_cap.
-Variant twin_of(const VariantInfo& builtin) {
-  Variant twin;
-  twin.name.clear();
-  for (const std::string& part : builtin.parts) {
-    twin.sources.push_back(twin_of(part));
-    twin.name += (twin.name.empty() ? "" : "+") + twin.sources.back().name;
-  }
-  return twin;
-}
 
 class Twin : public testing::TestWithParam<check::Target> {};
 

@@ -18,6 +18,18 @@ __device__ __forceinline__ uint32_t pack_pair(float first, float second) {
   return pair;
 }
 
+/// A pair of e4m3 (in the lower 16 bits) as a pair of f16, without the instruction that sm_89 brought.
+__device__ __forceinline__ uint32_t widen_e4m3_by_hand(uint32_t pair) {
+  // The exponent moves from bias 7 to bias 15 by a product with 2^8.
+  const uint32_t spread = __byte_perm(pair, 0, 0x1404);
+  const uint32_t bits = (spread & 0x80008000u) | ((spread & 0x7f007f00u) >> 1);
+  uint32_t wide, nan;
+  asm("mul.f16x2 %0, %1, %2;" : "=r"(wide) : "r"(bits), "r"(0x5c005c00u));
+  // The code after 448 is NaN; it came out as 480.
+  asm("set.eq.u32.f16x2 %0, %1, %2;" : "=r"(nan) : "r"(wide & 0x7fff7fffu), "r"(0x5f805f80u));
+  return wide | nan;
+}
+
 /// A pair of e4m3 or e5m2 (in the lower 16 bits) as a pair of f16. Exact: f16 holds every value of both.
 template <DType From>
 __device__ __forceinline__ uint32_t widen_to_f16(uint32_t pair) {
@@ -30,12 +42,7 @@ __device__ __forceinline__ uint32_t widen_to_f16(uint32_t pair) {
     asm("cvt.rn.f16x2.e4m3x2 %0, %1;" : "=r"(wide) : "h"(static_cast<uint16_t>(pair)));
     return wide;
 #else
-    // The exponent moves from bias 7 to bias 15 by a product with 2^8. NaN becomes 480: sm_80 has no instruction that knows e4m3.
-    const uint32_t spread = __byte_perm(pair, 0, 0x1404);
-    const uint32_t bits = (spread & 0x80008000u) | ((spread & 0x7f007f00u) >> 1);
-    uint32_t wide;
-    asm("mul.f16x2 %0, %1, %2;" : "=r"(wide) : "r"(bits), "r"(0x5c005c00u));
-    return wide;
+    return widen_e4m3_by_hand(pair);
 #endif
   }
 }

@@ -13,6 +13,7 @@
 #include "backends/cuda/memory.h"
 #include "backends/cuda/tensor_map.h"
 #include "portable/convert.h"
+#include "src/jit/compile_log.h"
 
 namespace fovea::cuda {
 namespace {
@@ -45,9 +46,9 @@ TEST(PtxCompile, WithoutSpillsOrSerialisedProducts) {
         continue;
       }
       const CompileRequest request = request_for(source.name, source.text);
-      const CompileReport report = read_log(compiler.compile({&request, 1}, source.name)[0].log);
+      const jit::CompileReport report = jit::read_compile_log(compiler.compile({&request, 1}, source.name)[0].log);
       EXPECT_EQ(report.spilled_bytes, 0) << source.name << " for " << architecture;
-      EXPECT_TRUE(report.warnings.empty()) << source.name << " for " << architecture << ": " << report.warnings[0];
+      EXPECT_TRUE(report.clean() && report.warnings.empty()) << source.name << " for " << architecture << ": " << report.warnings[0];
     }
   }
 }

@@ -1,0 +1,143 @@
+#include "backends/cuda/ahead.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <utility>
+
+#include "backends/cuda/module.h"
+#include "src/jit/compile_log.h"
+#include "src/problem/problem.h"
+#include "src/support/check.h"
+#include "src/support/log.h"
+
+namespace fovea::cuda {
+namespace {
+
+struct KnownArchitecture {
+  std::string_view name;
+  GpuLimits limits;  // of the largest GPU; how many multiprocessors there are changes no code
+};
+
+// HW: shared memory of a CTA from the compute capabilities table of CUDA's programming guide.
+constexpr KnownArchitecture kArchitectures[] = {
+    {"sm_80", {.num_multiprocessors = 108, .max_shared_bytes = 166912}},
+    {"sm_86", {.num_multiprocessors = 84, .max_shared_bytes = 101376}},
+    {"sm_87", {.num_multiprocessors = 16, .max_shared_bytes = 166912}},
+    {"sm_89", {.num_multiprocessors = 142, .max_shared_bytes = 101376}},
+    {"sm_90a", {.num_multiprocessors = 132, .max_shared_bytes = 232448}},
+    {"sm_100", {.num_multiprocessors = 148, .max_shared_bytes = 232448}},
+    {"sm_103", {.num_multiprocessors = 160, .max_shared_bytes = 232448}},
+    {"sm_120", {.num_multiprocessors = 188, .max_shared_bytes = 101376}},
+};
+
+}  // namespace
+
+GpuLimits limits_of_architecture(std::string_view architecture) {
+  std::string known;
+  for (const KnownArchitecture& candidate : kArchitectures) {
+    if (candidate.name == architecture) {
+      return candidate.limits;
+    }
+    known += fmt::format("{}{}", known.empty() ? "" : ", ", candidate.name);
+  }
+  throw InvalidArgument(fmt::format("compile: architecture '{}' is not known; known: {}", architecture, known));
+}
+
+Choice choice_for(const Problem& problem, const VariantShape& variant, const GpuLimits& gpu) {
+  std::string refusals;
+  Candidate best;
+  for (const AttentionKernel& kernel : attention_kernels()) {
+    Candidate candidate = kernel.candidate(problem, variant, gpu);
+    if (!candidate.refusal.empty()) {
+      refusals += fmt::format("\n    {:<18} {}", candidate.kernel, candidate.refusal);
+    } else if (best.kernel.empty() || candidate.cost < best.cost) {
+      best = std::move(candidate);
+    }
+  }
+  if (best.kernel.empty()) {
+    throw Unsupported(fmt::format("compile: no kernel accepts this problem ({}):{}", problem.spec.to_string(), refusals));
+  }
+  return std::move(best.choice);
+}
+
+namespace {
+
+/// Bytes spilled by the kernels of a choice, merges left out: they have no tiles.
+int spilled_bytes(const Compiler& compiler, const Problem& problem, const GpuLimits& gpu, const Choice& choice) {
+  const std::vector<CompileRequest> requests = attention_programs(problem, choice, gpu, compiler.architecture());
+  const std::vector<jit::Artefact> cubins =
+      compiler.compile(requests, fmt::format("{} for variant {}", choice.kernel, problem.spec.variant.name));
+  int bytes = 0;
+  for (std::size_t i = 0; i < choice.configs.size(); ++i) {
+    bytes += jit::read_compile_log(cubins[i].log).spilled_bytes;
+  }
+  return bytes;
+}
+
+}  // namespace
+
+void fit_cheapest(const Compiler& compiler, const Problem& problem, const GpuLimits& gpu, std::vector<Candidate>& candidates) {
+  Candidate* best = nullptr;
+  for (Candidate& candidate : candidates) {
+    if (candidate.refusal.empty() && (best == nullptr || candidate.cost < best->cost)) {
+      best = &candidate;
+    }
+  }
+  if (best == nullptr) {
+    return;
+  }
+  const std::span<const AttentionKernel> kernels = attention_kernels();
+  const auto kernel = std::find_if(kernels.begin(), kernels.end(), [&](const AttentionKernel& k) { return k.name == best->kernel; });
+  int spilled = spilled_bytes(compiler, problem, gpu, best->choice);
+  Choice smaller = best->choice;
+  while (spilled > 0 && kernel->smallest_tile_kv > 0) {
+    bool changed = false;
+    for (KernelConfig& config : smaller.configs) {
+      changed = changed || config.tile_kv > kernel->smallest_tile_kv;
+      config.tile_kv = std::max(config.tile_kv / 2, kernel->smallest_tile_kv);
+    }
+    if (!changed) {
+      break;
+    }
+    const int now = spilled_bytes(compiler, problem, gpu, smaller);
+    if (now < spilled) {
+      log_once(fmt::format("variant '{}' spills {} bytes of registers in {} with tiles of {} columns; it takes {}, which spill {}",
+                           problem.spec.variant.name, spilled, best->kernel, best->choice.configs.back().tile_kv,
+                           smaller.configs.back().tile_kv, now));
+      best->choice.configs = smaller.configs;
+      spilled = now;
+    }
+  }
+  if (spilled > 0) {
+    log_once(fmt::format("variant '{}' spills {} bytes of registers in {} whatever its tiles: it is slower than it could be",
+                         problem.spec.variant.name, spilled, best->kernel));
+  }
+}
+
+std::vector<Problem> problems_of(const AttentionSpec& spec) {
+  constexpr std::int32_t kManyTokens = 8192;
+  std::vector<Problem> problems;
+  for (const Policy policy : {Policy::throughput, Policy::batch_invariant}) {
+    for (const std::int32_t tokens : {1, kManyTokens}) {
+      problems.push_back(
+          check_problem(spec, {.max_requests = 256, .max_query_tokens = std::max(256, tokens), .max_query_tokens_per_request = tokens},
+                        {.policy = policy}));
+    }
+  }
+  return problems;
+}
+
+void drop_repeated(std::vector<CompileRequest>& requests, std::string_view architecture) {
+  std::vector<jit::Digest> seen;
+  std::erase_if(requests, [&](const CompileRequest& request) {
+    const jit::Digest digest = digest_of(request, architecture);
+    if (std::find(seen.begin(), seen.end(), digest) != seen.end()) {
+      return true;
+    }
+    seen.push_back(digest);
+    return false;
+  });
+}
+
+}  // namespace fovea::cuda

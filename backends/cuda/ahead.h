@@ -1,0 +1,29 @@
+// What a problem needs compiled, said without a GPU: for cubins shipped in the library, and for caches filled on another machine.
+#pragma once
+
+#include <span>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "backends/cuda/compiler.h"
+#include "backends/cuda/kernels.h"
+
+namespace fovea::cuda {
+
+/// What kernels are chosen by on GPUs of "sm_90a". Throws InvalidArgument with the architectures that are known.
+GpuLimits limits_of_architecture(std::string_view architecture);
+
+/// The choice that a GPU of these limits makes. Throws Unsupported with every kernel's refusal.
+Choice choice_for(const Problem& problem, const VariantShape& variant, const GpuLimits& gpu);
+
+/// A caller's variant: the cheapest accepted candidate compiled, with smaller tiles while its kernels spill registers. Says so on the log.
+void fit_cheapest(const Compiler& compiler, const Problem& problem, const GpuLimits& gpu, std::vector<Candidate>& candidates);
+
+/// `spec` under every policy, and for batches of few and of many rows: all that may be asked of it.
+std::vector<Problem> problems_of(const AttentionSpec& spec);
+
+/// Leaves out what was there before.
+void drop_repeated(std::vector<CompileRequest>& requests, std::string_view architecture);
+
+}  // namespace fovea::cuda
