@@ -9,6 +9,7 @@
 
 #include <algorithm>
 #include <chrono>
+#include <set>
 
 #include "fovea/engine.h"
 #include "fovea/error.h"
@@ -80,6 +81,7 @@ struct Replay::Impl {
   void run_layer(std::int32_t layer, StepRecord& record);
   void take_outputs(std::int32_t layer, const OnOutputs& on_outputs, bool checked);
   bool is_checked(std::int64_t step_index) const;
+  bool is_checked_layer(std::int32_t layer) const;
   void count_work(StepRecord& record) const;
   RunArgs run_args(std::int32_t layer) const;
   std::int64_t num_tokens() const { return step.prefill_tokens + step.decode_tokens; }
@@ -111,6 +113,7 @@ struct Replay::Impl {
   Step step;
   std::vector<std::uint64_t> token_hashes;  // of the step
   Latencies latencies;
+  std::set<std::int64_t> wrong_steps;
   ReplayResult result;
 };
 
@@ -196,6 +199,14 @@ bool Replay::Impl::is_checked(std::int64_t step_index) const {
   return (step_index + 1) * wanted / rehearsed.steps > step_index * wanted / rehearsed.steps;
 }
 
+/// Of a checked step: one layer, in turn, so that every mask group has its share; and those after it where one has too few pairs.
+bool Replay::Impl::is_checked_layer(std::int32_t layer) const {
+  const std::int64_t pairs = num_tokens() * options.model.num_qo_heads;
+  const std::int64_t wanted = (ReferenceCheck::kMinPairs + pairs - 1) / pairs;
+  const std::int64_t first = result.checked_steps % options.num_layers;
+  return (layer + options.num_layers - first) % options.num_layers < wanted;
+}
+
 void Replay::Impl::make_inputs(std::int32_t layer) {
   const Model& model = options.model;
   const auto fill = [&](Tensor tensor, const SharedBuffer& buffer, std::int32_t heads, std::int32_t dim, std::size_t token) {
@@ -275,10 +286,13 @@ void Replay::Impl::take_outputs(std::int32_t layer, const OnOutputs& on_outputs,
       const CheckOutcome outcome = arena.execute([&] { return reference->check(step, layer, all); });
       result.checked_pairs += outcome.pairs;
       result.worst_error = std::max(result.worst_error, outcome.worst);
-      if (outcome.wrong > 0 && result.first_mismatch.empty()) {
+      if (outcome.wrong > 0 && wrong_steps.empty()) {
         result.first_mismatch = outcome.first;
       }
-      result.mismatched_steps += outcome.wrong > 0 ? 1 : 0;
+      if (outcome.wrong > 0) {
+        wrong_steps.insert(step.index);
+      }
+      result.mismatched_steps = static_cast<std::int64_t>(wrong_steps.size());
     });
   }
 }
@@ -327,8 +341,7 @@ void Replay::Impl::compute(const OnOutputs& on_outputs) {
   for (std::int32_t layer = 0; layer < options.num_layers; ++layer) {
     result.inputs_us += microseconds_of([&] { make_inputs(layer); });
     run_layer(layer, record);
-    // One layer of a checked step: in turn, so that every mask group has its share.
-    take_outputs(layer, on_outputs, checked && layer == result.checked_steps % options.num_layers);
+    take_outputs(layer, on_outputs, checked && is_checked_layer(layer));
   }
   result.checked_steps += checked ? 1 : 0;
   count_work(record);

@@ -130,6 +130,20 @@ TEST(Replay, TheCheckSeesWrongOutputs) {
   EXPECT_EQ(corrupt([](std::uint16_t&) {}).mismatched_steps, 0);
 }
 
+TEST(Replay, StepsWithFewPairsAreCheckedInSeveralLayers) {
+  ReplayOptions options = tiny_options();
+  options.check_steps = 1 << 20;  // all
+  options.num_layers = 5;
+  std::int64_t wanted = 0;
+  const ReplayResult result = replay_all(random_trace(4, 12), options, [&](const Step& step, std::int32_t layer, std::span<std::uint16_t>) {
+    const std::int64_t pairs = std::int64_t{step.prefill_tokens + step.decode_tokens} * options.model.num_qo_heads;
+    wanted += layer == 0 ? std::min(5 * pairs, ReferenceCheck::kMinPairs) : 0;
+  });
+  EXPECT_GE(result.checked_pairs, wanted);
+  EXPECT_EQ(result.checked_steps, result.totals.steps);
+  EXPECT_EQ(result.mismatched_steps, 0) << result.first_mismatch;
+}
+
 TEST(Replay, TheCheckSeesTheFirstAndLastRowOfEveryRequest) {
   const Trace trace = random_trace(4, 12);
   ReplayOptions options = tiny_options();
