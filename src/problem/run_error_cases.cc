@@ -7,6 +7,7 @@ namespace {
 using R = RunCall;
 }
 
+// Long: a table, a row for every refusal.
 std::vector<ErrorCase> run_error_cases() {
   return {
       wrong<R>("run: q is not given; it needs [tokens, num_qo_heads, head_dim]", [](R& r) { r.args.q = {}; }),
