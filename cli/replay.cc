@@ -7,6 +7,7 @@
 #include <algorithm>
 #include <memory>
 
+#include "bench/gpu.h"
 #include "bench/layer.h"
 #include "bench/machine.h"
 #include "cli/bench_points.h"
@@ -90,8 +91,34 @@ bench::Isa isa_of(const serving::ReplayOptions& options, const std::string& engi
   return pairs ? bench::Isa::avx512_bf16 : bench::isa_in(text);
 }
 
+/// Reading memory in order, and products of mma.sync.
+Ceilings measure_gpu_ceilings(const EngineOptions& options) {
+  constexpr std::size_t kBytes = 1 << 30;
+  constexpr std::int64_t kSteps = 20'000;
+  constexpr int kRounds = 5;
+  Ceilings ceilings{.fma = "mma_bf16"};
+  try {
+    const bench::Gpu gpu{Engine(options)};
+    const DeviceBuffer memory(gpu.engine(), kBytes);
+    gpu.fill_random(memory, DType::bf16, 1);
+    double flops = 0;
+    const bench::Gpu::Chain read(gpu, 1, [&](int) { gpu.read_in_order(memory.data(), kBytes); });
+    const bench::Gpu::Chain multiply(gpu, 1, [&](int) { flops = gpu.multiply(kSteps); });
+    for (int round = 0; round < kRounds; ++round) {
+      ceilings.read_gb_per_s = std::max(ceilings.read_gb_per_s, static_cast<double>(kBytes) / read.microseconds() / 1e3);
+      ceilings.fma_gflop_per_s = std::max(ceilings.fma_gflop_per_s, flops / multiply.microseconds() / 1e3);
+    }
+  } catch (const Error&) {  // NOLINT: no memory left beside the cache, or nothing to compile with: not measured
+    return {};
+  }
+  return ceilings;
+}
+
 /// The fastest read loop over memory that is in no cache, and the fastest multiply-adds.
 Ceilings measure_ceilings(const serving::ReplayOptions& options, const std::string& engine) {
+  if (options.engine.backend == "cuda") {
+    return measure_gpu_ceilings(options.engine);
+  }
   if (options.engine.backend != "cpu") {
     return {};
   }

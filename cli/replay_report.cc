@@ -197,6 +197,7 @@ Json json_of_times(const ReplaySummary& s) {
           {"plan_us", json_of(serving::percentiles(column(steps, &StepRecord::plan_us)))},
           {"append_us", json_of(serving::percentiles(column(steps, &StepRecord::append_us)))},
           {"run_us", json_of(serving::percentiles(column(steps, &StepRecord::run_us)))},
+          {"launch_us", json_of(serving::percentiles(column(steps, &StepRecord::launch_us)))},
           {"plan_share", plan_share(steps)},
           {"first_token_ms", json_of(s.result.first_token_us, 1e-3)},
           {"inter_token_ms", json_of(s.result.inter_token_us, 1e-3)},
@@ -217,6 +218,8 @@ Json json_of_times(const ReplaySummary& s) {
             {"inter_token_ms", curve_of(s.result.inter_token_samples)},
             {"step_ms", curve_of(step_us)}}}};
 }
+
+bool on_gpu(const ReplaySummary& s) { return s.options.engine.backend == "cuda"; }
 
 /// `value` is 0 where no step was of the kind.
 std::string rate_text(double value, const char* unit, double ceiling, const std::string& of_what) {
@@ -283,9 +286,17 @@ std::string text_of(const ReplaySummary& s) {
   text += row("  plan", serving::percentiles(column(steps, &StepRecord::plan_us)));
   text += row("  append", serving::percentiles(column(steps, &StepRecord::append_us)));
   text += row("  run", serving::percentiles(column(steps, &StepRecord::run_us)));
+  if (on_gpu(s)) {
+    text += row("  launches (host)", serving::percentiles(column(steps, &StepRecord::launch_us)));
+  }
   text += row("first token", s.result.first_token_us, !s.result.first_token_samples.empty());
   text += row("between tokens", s.result.inter_token_us, !s.result.inter_token_samples.empty());
   text += row("plan share", fmt::format("{:.2f} % of the steps' time", 100 * plan_share(steps)));
+  if (on_gpu(s)) {
+    const double launches = sum(column(steps, &StepRecord::launch_us)) * 1e-6;
+    text += row("launches", fmt::format("{:.2f} s of the host's time beside the GPU's work, {:.2f} % of the steps' time", launches,
+                                        seconds > 0 ? 100 * launches / seconds : 0));
+  }
   text += row("compiled", fmt::format("{} in prepare ({}), {} after it", s.result.compiled.size(), duration_text(s.result.prepare_us),
                                       s.result.compiles_after_prepare));
   if (s.options.check_steps > 0) {

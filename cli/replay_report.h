@@ -14,7 +14,7 @@ namespace fovea::cli {
 struct Ceilings {
   double read_gb_per_s = 0;
   double fma_gflop_per_s = 0;
-  std::string fma;  // which multiply-adds: "fma_f32_avx2", "dot_bf16_avx512"
+  std::string fma;  // which multiply-adds: "fma_f32_avx2", "dot_bf16_avx512", "mma_bf16"
 
   void raise(const Ceilings& other) {
     read_gb_per_s = std::max(read_gb_per_s, other.read_gb_per_s);

@@ -18,10 +18,11 @@ struct StepRecord {
   std::int32_t pages_used = 0, pages_idle = 0;
   std::int64_t kv_tokens = 0;
   double plan_us = 0;
-  double append_us = 0;  // of all layers, like the next
+  double append_us = 0;  // of all layers, like the next; on a GPU the device's time
   double run_us = 0;
-  double flops = 0;     // of the products of visible (query, key) pairs, all layers
-  double kv_bytes = 0;  // K and V that the requests see, each read once, all layers
+  double launch_us = 0;  // GPUs: what the host's calls of append_kv() and run() took, which the device's work hides
+  double flops = 0;      // of the products of visible (query, key) pairs, all layers
+  double kv_bytes = 0;   // K and V that the requests see, each read once, all layers
 
   double step_us() const { return plan_us + append_us + run_us; }
 };

@@ -6,14 +6,18 @@
 #include <tbb/parallel_for.h>
 #include <tbb/parallel_reduce.h>
 #include <tbb/task_arena.h>
+#include <tbb/task_group.h>
 
 #include <algorithm>
 #include <chrono>
+#include <cstring>
+#include <mutex>
 #include <set>
 
 #include "fovea/engine.h"
 #include "fovea/error.h"
 #include "serving/digest.h"
+#include "serving/gpu_step.h"
 #include "serving/layer_spec.h"
 #include "serving/shared_buffer.h"
 #include "serving/step_tables.h"
@@ -80,6 +84,10 @@ struct Replay::Impl {
   void make_inputs(std::int32_t layer);
   void run_layer(std::int32_t layer, StepRecord& record);
   void take_outputs(std::int32_t layer, const OnOutputs& on_outputs, bool checked);
+  void check_beside(std::int32_t layer);
+  void wait_for_checks();
+  void add_outcome(const Step& checked, const CheckOutcome& outcome);
+  Stream stream() const { return gpu ? gpu->stream() : Stream{}; }
   bool is_checked(std::int64_t step_index) const;
   bool is_checked_layer(std::int32_t layer) const;
   void count_work(StepRecord& record) const;
@@ -98,6 +106,7 @@ struct Replay::Impl {
   SchedulerTotals rehearsed;
   Scheduler scheduler;
   Engine engine;
+  std::unique_ptr<GpuStep> gpu;  // null where the engine's device is the host
   tbb::task_arena arena;
   std::optional<Attention> attention;
   std::optional<Plan> plan;
@@ -115,6 +124,9 @@ struct Replay::Impl {
   Latencies latencies;
   std::set<std::int64_t> wrong_steps;
   ReplayResult result;
+  std::mutex outcome_mutex;  // of results of checks
+  std::int64_t num_checks_begun = 0;
+  tbb::task_group checks;  // the last member: what it runs uses the others
 };
 
 Replay::Impl::Impl(const Trace& trace, const ReplayOptions& given)
@@ -124,6 +136,7 @@ Replay::Impl::Impl(const Trace& trace, const ReplayOptions& given)
       rehearsed(rehearse_checked(requests, options.scheduling)),
       scheduler(requests, options.scheduling),
       engine(options.engine),
+      gpu(GpuStep::make(engine, rehearsed.max_step_tokens, options.num_layers)),
       arena(options.engine.num_threads > 0 ? std::min(options.engine.num_threads, tbb::info::default_concurrency())
                                            : tbb::task_arena::automatic),
       tables(engine, rehearsed.max_step_tokens, max_table_entries(options, rehearsed)),
@@ -143,13 +156,12 @@ Replay::Impl::Impl(const Trace& trace, const ReplayOptions& given)
 
 void Replay::Impl::make_buffers() {
   const Model& model = options.model;
-  const auto buffer = [&](std::int64_t elements) {
-    return SharedBuffer(engine, bytes_of(DType::bf16, rehearsed.max_step_tokens * elements));
-  };
+  const auto bytes = [&](std::int64_t elements) { return bytes_of(DType::bf16, rehearsed.max_step_tokens * elements); };
+  const auto buffer = [&](std::int64_t elements) { return SharedBuffer::on_device(engine, bytes(elements)); };
   q = buffer(std::int64_t{model.num_qo_heads} * model.head_dim_qk);
   k = buffer(std::int64_t{model.num_kv_heads} * model.head_dim_qk);
   v = buffer(std::int64_t{model.num_kv_heads} * model.head_dim_vo);
-  o = buffer(std::int64_t{model.num_qo_heads} * model.head_dim_vo);
+  o = SharedBuffer(engine, bytes(std::int64_t{model.num_qo_heads} * model.head_dim_vo));
 }
 
 void Replay::Impl::make_caches() {
@@ -157,8 +169,14 @@ void Replay::Impl::make_caches() {
   const SchedulerOptions& scheduling = options.scheduling;
   for (std::int32_t layer = 0; layer < options.num_layers; ++layer) {
     const std::int64_t num_bytes = layer_cache_bytes(options);
-    cache_memory.push_back(filled_device_memory(engine, num_bytes, 0xff));  // NaN in every dtype: a slot read before it was written shows
+    cache_memory.push_back(SharedBuffer::on_device(engine, num_bytes));
     auto* const memory = static_cast<std::byte*>(cache_memory.back().device());
+    constexpr unsigned char kNan = 0xff;  // in every dtype: a slot read before it was written shows
+    if (gpu) {
+      gpu->fill(memory, kNan, num_bytes);
+    } else {
+      std::memset(memory, kNan, static_cast<std::size_t>(num_bytes));
+    }
     const std::int64_t k_bytes = num_bytes / (model.head_dim_qk + model.head_dim_vo) * model.head_dim_qk;
     KvCache cache{
         .k = TensorView::contiguous(memory, options.kv_dtype,
@@ -209,6 +227,12 @@ bool Replay::Impl::is_checked_layer(std::int32_t layer) const {
 
 void Replay::Impl::make_inputs(std::int32_t layer) {
   const Model& model = options.model;
+  if (gpu) {
+    gpu->make(Values(options.seed, Tensor::q, layer), model.num_qo_heads, model.head_dim_qk, q.device());
+    gpu->make(Values(options.seed, Tensor::k, layer), model.num_kv_heads, model.head_dim_qk, k.device());
+    gpu->make(Values(options.seed, Tensor::v, layer), model.num_kv_heads, model.head_dim_vo, v.device());
+    return;
+  }
   const auto fill = [&](Tensor tensor, const SharedBuffer& buffer, std::int32_t heads, std::int32_t dim, std::size_t token) {
     const Values values(options.seed, tensor, layer);
     std::uint16_t* row = buffer.host_as<std::uint16_t>() + static_cast<std::int64_t>(token) * heads * dim;
@@ -223,9 +247,6 @@ void Replay::Impl::make_inputs(std::int32_t layer) {
       fill(Tensor::v, v, model.num_kv_heads, model.head_dim_vo, token);
     });
   });
-  q.upload(bytes_of(DType::bf16, num_tokens() * model.num_qo_heads * model.head_dim_qk));
-  k.upload(bytes_of(DType::bf16, num_tokens() * model.num_kv_heads * model.head_dim_qk));
-  v.upload(bytes_of(DType::bf16, num_tokens() * model.num_kv_heads * model.head_dim_vo));
 }
 
 RunArgs Replay::Impl::run_args(std::int32_t layer) const {
@@ -249,26 +270,37 @@ void Replay::Impl::run_layer(std::int32_t layer, StepRecord& record) {
                           .kv_quant = layers.kv_quant(),
                           .slot_mapping = tables.slot_mapping()};
   const RunArgs run = run_args(layer);
-  engine.synchronise();
-  record.append_us += microseconds_of([&] {
-    engine.append_kv(append);
-    engine.synchronise();
-  });
-  record.run_us += microseconds_of([&] {
-    attention->run(*plan, run);
-    engine.synchronise();
-  });
+  if (gpu) {
+    gpu->mark(layer, GpuStep::Mark::begin);
+    record.launch_us += microseconds_of([&] { engine.append_kv(append, stream()); });
+    gpu->mark(layer, GpuStep::Mark::appended);
+    record.launch_us += microseconds_of([&] { attention->run(*plan, run, stream()); });
+    gpu->mark(layer, GpuStep::Mark::end);
+    return;
+  }
+  record.append_us += microseconds_of([&] { engine.append_kv(append); });
+  record.run_us += microseconds_of([&] { attention->run(*plan, run); });
 }
 
 void Replay::Impl::take_outputs(std::int32_t layer, const OnOutputs& on_outputs, bool checked) {
   const std::span<std::uint16_t> all = outputs();
-  result.digest_us += microseconds_of([&] { o.download(static_cast<std::int64_t>(all.size_bytes())); });
+  const auto key = mix(static_cast<std::uint64_t>(step.index), static_cast<std::uint64_t>(layer));
+  const std::size_t row = all.size() / token_hashes.size();
+  if (gpu && (on_outputs || checked)) {
+    gpu->copy_to_host(all.data(), o.device(), static_cast<std::int64_t>(all.size_bytes()));
+    gpu->synchronise();
+  }
   if (on_outputs) {
     on_outputs(step, layer, all);
   }
+  if (gpu && !on_outputs) {
+    gpu->add_digest(o.device(), static_cast<std::int64_t>(row * sizeof(std::uint16_t)), key);
+    if (checked) {
+      result.check_us += microseconds_of([&] { check_beside(layer); });
+    }
+    return;
+  }
   result.digest_us += microseconds_of([&] {
-    const auto key = mix(static_cast<std::uint64_t>(step.index), static_cast<std::uint64_t>(layer));
-    const std::size_t row = all.size() / token_hashes.size();
     result.output_digest += arena.execute([&] {
       return tbb::parallel_reduce(
           tbb::blocked_range<std::size_t>(0, token_hashes.size(), 16), std::uint64_t{0},
@@ -282,19 +314,37 @@ void Replay::Impl::take_outputs(std::int32_t layer, const OnOutputs& on_outputs,
     });
   });
   if (checked) {
-    result.check_us += microseconds_of([&] {
-      const CheckOutcome outcome = arena.execute([&] { return reference->check(step, layer, all); });
-      result.checked_pairs += outcome.pairs;
-      result.worst_error = std::max(result.worst_error, outcome.worst);
-      if (outcome.wrong > 0 && wrong_steps.empty()) {
-        result.first_mismatch = outcome.first;
-      }
-      if (outcome.wrong > 0) {
-        wrong_steps.insert(step.index);
-      }
-      result.mismatched_steps = static_cast<std::int64_t>(wrong_steps.size());
-    });
+    result.check_us += microseconds_of([&] { add_outcome(step, arena.execute([&] { return reference->check(step, layer, all); })); });
   }
+}
+
+void Replay::Impl::add_outcome(const Step& checked, const CheckOutcome& outcome) {
+  const std::lock_guard lock(outcome_mutex);
+  result.checked_pairs += outcome.pairs;
+  result.worst_error = std::max(result.worst_error, outcome.worst);
+  if (outcome.wrong > 0 && (wrong_steps.empty() || checked.index < *wrong_steps.begin())) {
+    result.first_mismatch = outcome.first;
+  }
+  if (outcome.wrong > 0) {
+    wrong_steps.insert(checked.index);
+  }
+  result.mismatched_steps = static_cast<std::int64_t>(wrong_steps.size());
+}
+
+/// While the GPU goes on with the next steps. Of a copy of the outputs, and never many at a time: a check makes all keys and values anew.
+void Replay::Impl::check_beside(std::int32_t layer) {
+  constexpr int kMostAtATime = 4;
+  if (num_checks_begun++ % kMostAtATime == 0) {
+    wait_for_checks();
+  }
+  const std::span<const std::uint16_t> all = outputs();
+  auto copy = std::make_shared<const std::vector<std::uint16_t>>(all.begin(), all.end());
+  arena.execute(
+      [&] { checks.run([this, layer, copy, of_step = step] { add_outcome(of_step, reference->check(of_step, layer, *copy)); }); });
+}
+
+void Replay::Impl::wait_for_checks() {
+  arena.execute([&] { checks.wait(); });
 }
 
 void Replay::Impl::count_work(StepRecord& record) const {
@@ -332,16 +382,19 @@ void Replay::Impl::compute(const OnOutputs& on_outputs) {
       }
     }
   });
-  engine.synchronise();
-  record.plan_us = microseconds_of([&] {
-    attention->plan(*plan, tables.batch(), {.masks = masks});
-    engine.synchronise();
-  });
+  record.plan_us = microseconds_of([&] { attention->plan(*plan, tables.batch(), {.masks = masks}, stream()); });
+  if (gpu) {
+    gpu->set_tokens(token_hashes);
+  }
   const bool checked = is_checked(step.index);
   for (std::int32_t layer = 0; layer < options.num_layers; ++layer) {
     result.inputs_us += microseconds_of([&] { make_inputs(layer); });
     run_layer(layer, record);
     take_outputs(layer, on_outputs, checked && is_checked_layer(layer));
+  }
+  for (std::int32_t layer = 0; gpu && layer < options.num_layers; ++layer) {
+    record.append_us += gpu->append_us(layer);
+    record.run_us += gpu->run_us(layer);
   }
   result.checked_steps += checked ? 1 : 0;
   count_work(record);
@@ -350,7 +403,12 @@ void Replay::Impl::compute(const OnOutputs& on_outputs) {
 }
 
 Replay::Replay(const Trace& trace, const ReplayOptions& options) : impl_(std::make_unique<Impl>(trace, options)) {}
-Replay::~Replay() = default;
+Replay::~Replay() {
+  try {
+    impl_->wait_for_checks();
+  } catch (const std::exception&) {  // NOLINT: nobody asks for its outcome any more
+  }
+}
 
 bool Replay::step(const OnOutputs& on_outputs) {
   if (!impl_->scheduler.next(impl_->step)) {
@@ -362,7 +420,9 @@ bool Replay::step(const OnOutputs& on_outputs) {
 }
 
 ReplayResult Replay::result() const {
+  impl_->result.check_us += microseconds_of([&] { impl_->wait_for_checks(); });
   ReplayResult result = impl_->result;
+  result.output_digest += impl_->gpu ? impl_->gpu->digest() : 0;
   result.totals = impl_->scheduler.totals();
   const std::vector<CompileRecord> compiled = impl_->engine.compiled();
   result.compiles_after_prepare = static_cast<std::int64_t>(compiled.size() - result.compiled.size());

@@ -3,7 +3,6 @@
 #include <sys/mman.h>
 
 #include <cstdlib>
-#include <cstring>
 #include <new>
 
 namespace fovea::serving {
@@ -35,17 +34,13 @@ void SharedBuffer::upload(std::int64_t num_bytes) const {
   }
 }
 
-void SharedBuffer::download(std::int64_t num_bytes) const {
-  if (apart_) {
-    apart_->read(host_.get(), static_cast<std::size_t>(num_bytes));
+SharedBuffer SharedBuffer::on_device(const Engine& engine, std::int64_t num_bytes) {
+  if (engine.device().type == DeviceType::cpu) {
+    return {engine, num_bytes};
   }
-}
-
-SharedBuffer filled_device_memory(const Engine& engine, std::int64_t num_bytes, unsigned char byte) {
-  SharedBuffer buffer(engine, num_bytes);
-  std::memset(buffer.host_as<std::byte>(), byte, static_cast<std::size_t>(num_bytes));
-  buffer.upload(num_bytes);
-  buffer.release_host();
+  SharedBuffer buffer;
+  buffer.apart_ = std::make_shared<DeviceBuffer>(engine, static_cast<std::size_t>(num_bytes));
+  buffer.num_bytes_ = num_bytes;
   return buffer;
 }
 

@@ -14,6 +14,8 @@ class SharedBuffer {
  public:
   SharedBuffer() = default;
   SharedBuffer(const Engine& engine, std::int64_t num_bytes);  // contents are undefined
+  /// The device's alone: there is nothing to upload or download where that is not the host.
+  static SharedBuffer on_device(const Engine& engine, std::int64_t num_bytes);
 
   template <class T>
   T* host_as() const {
@@ -21,23 +23,13 @@ class SharedBuffer {
   }
   void* device() const { return apart_ ? apart_->data() : host_.get(); }
   std::int64_t num_bytes() const { return num_bytes_; }
-  /// The first bytes. Nothing where the memory is the same; else they wait until the copy is done.
+  /// The first bytes. Nothing where the memory is the same; else it waits until the copy is done.
   void upload(std::int64_t num_bytes) const;
-  void download(std::int64_t num_bytes) const;
-  /// Gives the host's copy back where there is one apart.
-  void release_host() {
-    if (apart_) {
-      host_.reset();
-    }
-  }
 
  private:
   std::shared_ptr<std::byte> host_;
   std::shared_ptr<DeviceBuffer> apart_;  // set where the host can't reach device memory
   std::int64_t num_bytes_ = 0;
 };
-
-/// Memory of the device alone, every byte `byte`.
-SharedBuffer filled_device_memory(const Engine& engine, std::int64_t num_bytes, unsigned char byte);
 
 }  // namespace fovea::serving

@@ -19,6 +19,9 @@ class Values {
   /// One head of one token as bf16. out.size() is a multiple of 4.
   void fill(std::uint64_t token_hash, std::int32_t head, std::span<std::uint16_t> out) const;
 
+  /// Names seed, tensor and layer: all that fill() takes from here, for those who make the same values elsewhere.
+  std::uint64_t key() const { return key_; }
+
  private:
   std::uint64_t key_;
 };

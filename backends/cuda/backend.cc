@@ -54,6 +54,8 @@ class CudaBackend : public Backend {
   void copy_to_device(void* to, const void* from, std::size_t bytes) const override {
     const ContextScope scope(gpu_.context());
     checked("cuMemcpyHtoD", driver().api.cuMemcpyHtoD(device_pointer(to), from, bytes), "{} bytes", bytes);
+    // It may return while the last part is on its way, and streams that don't wait for the default one would be too early.
+    checked("cuStreamSynchronize", driver().api.cuStreamSynchronize(nullptr), "{} bytes copied to cuda:{}", bytes, gpu_.id);
   }
   void copy_to_host(void* to, const void* from, std::size_t bytes) const override {
     const ContextScope scope(gpu_.context());

@@ -1,0 +1,77 @@
+// What a replay launches on GPUs compiles without spills; where there is a GPU it makes the host's values and digests, bit for bit.
+#include "serving/gpu_step.h"
+
+#include <gtest/gtest.h>
+
+#include <cstdlib>
+#include <vector>
+
+#include "backends/cuda/compiler.h"
+#include "fovea/device_buffer.h"
+#include "fovea/error.h"
+#include "serving/digest.h"
+
+namespace fovea::serving {
+namespace {
+
+class GpuStepKernels : public testing::TestWithParam<const char*> {};
+
+TEST_P(GpuStepKernels, CompileWithoutSpills) {
+  const cuda::Compiler compiler(GetParam(), 0);
+  const std::string_view folders[] = {"fovea/", "portable/", "backends/cuda/probe/", "backends/cuda/device/"};
+  const cuda::CompileRequest request{
+      .label = "replay",
+      .program = {
+          .source_name = "source.cu", .source = gpu_step_source(), .headers = {}, .embedded = jit::embedded_sources_under(folders)}};
+  try {
+    const std::vector<jit::Artefact> cubins = compiler.compile({&request, 1}, "replay");
+    const cuda::CompileReport report = cuda::read_log(cubins[0].log);
+    EXPECT_EQ(report.spilled_bytes, 0) << cubins[0].log;
+    EXPECT_TRUE(report.warnings.empty()) << cubins[0].log;
+  } catch (const Unsupported& error) {
+    GTEST_SKIP() << error.what();
+  }
+}
+INSTANTIATE_TEST_SUITE_P(Architectures, GpuStepKernels, testing::Values("sm_80", "sm_90a"));
+
+TEST(GpuStep, MakesTheHostsValuesAndDigests) {
+  std::unique_ptr<Engine> engine;
+  try {
+    engine = std::make_unique<Engine>(EngineOptions{.backend = "cuda"});
+  } catch (const Error& error) {
+    GTEST_SKIP() << error.what();
+  }
+  constexpr std::uint64_t kKey = 77;
+  for (const std::int32_t heads : {1, 8, 32}) {
+    for (const std::int32_t dim : {4, 64, 100, 128, 256}) {
+      std::vector<std::uint64_t> hashes(301);
+      for (std::size_t i = 0; i < hashes.size(); ++i) {
+        hashes[i] = mix(i + 5);
+      }
+      const auto row = static_cast<std::size_t>(heads) * static_cast<std::size_t>(dim);
+      const Values values(3, Tensor::k, 2);
+      std::vector<std::uint16_t> expected(hashes.size() * row), actual(expected.size());
+      std::uint64_t digest = 0;
+      for (std::size_t token = 0; token < hashes.size(); ++token) {
+        const std::span<std::uint16_t> its_row = std::span(expected).subspan(token * row, row);
+        for (std::int32_t head = 0; head < heads; ++head) {
+          values.fill(hashes[token], head, its_row.subspan(static_cast<std::size_t>(head * dim), static_cast<std::size_t>(dim)));
+        }
+        digest += row_digest(std::as_bytes(its_row), mix(kKey, token));
+      }
+      const DeviceBuffer memory(*engine, 2 * expected.size());
+      const std::unique_ptr<GpuStep> gpu = GpuStep::make(*engine, static_cast<std::int64_t>(hashes.size()), 1);
+      gpu->fill(memory.data(), 0xff, static_cast<std::int64_t>(memory.bytes()));
+      gpu->set_tokens(hashes);
+      gpu->make(values, heads, dim, memory.data());
+      gpu->add_digest(memory.data(), static_cast<std::int64_t>(2 * row), kKey);
+      gpu->copy_to_host(actual.data(), memory.data(), static_cast<std::int64_t>(memory.bytes()));
+      gpu->synchronise();
+      EXPECT_EQ(actual, expected) << heads << " heads of " << dim;
+      EXPECT_EQ(gpu->digest(), digest) << heads << " heads of " << dim;
+    }
+  }
+}
+
+}  // namespace
+}  // namespace fovea::serving
