@@ -61,9 +61,6 @@ GpuStep::GpuStep(std::unique_ptr<Impl> impl) : impl_(std::move(impl)) {}
 GpuStep::~GpuStep() = default;
 
 Stream GpuStep::stream() const { return impl_->probe.stream(); }
-void GpuStep::fill(void* memory, unsigned char byte, std::int64_t num_bytes) const {
-  impl_->probe.fill(memory, byte, static_cast<std::size_t>(num_bytes));
-}
 void GpuStep::copy_to_host(void* to, const void* from, std::int64_t num_bytes) const {
   impl_->probe.copy_to_host(to, from, static_cast<std::size_t>(num_bytes));
 }

@@ -18,7 +18,6 @@ class GpuStep {
   ~GpuStep();
 
   Stream stream() const;
-  void fill(void* memory, unsigned char byte, std::int64_t num_bytes) const;
   void copy_to_host(void* to, const void* from, std::int64_t num_bytes) const;  // done after synchronise()
   void synchronise() const;
 

@@ -9,7 +9,6 @@ std::unique_ptr<GpuStep> GpuStep::make(const Engine&, std::int64_t, std::int32_t
 GpuStep::GpuStep(std::unique_ptr<Impl> impl) : impl_(std::move(impl)) {}
 GpuStep::~GpuStep() = default;
 Stream GpuStep::stream() const { return {}; }
-void GpuStep::fill(void*, unsigned char, std::int64_t) const {}
 void GpuStep::copy_to_host(void*, const void*, std::int64_t) const {}
 void GpuStep::synchronise() const {}
 void GpuStep::set_tokens(std::span<const std::uint64_t>) {}

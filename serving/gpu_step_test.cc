@@ -61,7 +61,7 @@ TEST(GpuStep, MakesTheHostsValuesAndDigests) {
       }
       const DeviceBuffer memory(*engine, 2 * expected.size());
       const std::unique_ptr<GpuStep> gpu = GpuStep::make(*engine, static_cast<std::int64_t>(hashes.size()), 1);
-      gpu->fill(memory.data(), 0xff, static_cast<std::int64_t>(memory.bytes()));
+      memory.fill(0xff);
       gpu->set_tokens(hashes);
       gpu->make(values, heads, dim, memory.data());
       gpu->add_digest(memory.data(), static_cast<std::int64_t>(2 * row), kKey);

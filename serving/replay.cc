@@ -10,7 +10,6 @@
 
 #include <algorithm>
 #include <chrono>
-#include <cstring>
 #include <mutex>
 #include <set>
 
@@ -170,13 +169,8 @@ void Replay::Impl::make_caches() {
   for (std::int32_t layer = 0; layer < options.num_layers; ++layer) {
     const std::int64_t num_bytes = layer_cache_bytes(options);
     cache_memory.push_back(SharedBuffer::on_device(engine, num_bytes));
+    cache_memory.back().fill(0xff);  // NaN in every dtype: a slot read before it was written shows
     auto* const memory = static_cast<std::byte*>(cache_memory.back().device());
-    constexpr unsigned char kNan = 0xff;  // in every dtype: a slot read before it was written shows
-    if (gpu) {
-      gpu->fill(memory, kNan, num_bytes);
-    } else {
-      std::memset(memory, kNan, static_cast<std::size_t>(num_bytes));
-    }
     const std::int64_t k_bytes = num_bytes / (model.head_dim_qk + model.head_dim_vo) * model.head_dim_qk;
     KvCache cache{
         .k = TensorView::contiguous(memory, options.kv_dtype,

@@ -3,6 +3,7 @@
 #include <sys/mman.h>
 
 #include <cstdlib>
+#include <cstring>
 #include <new>
 
 namespace fovea::serving {
@@ -31,6 +32,14 @@ SharedBuffer::SharedBuffer(const Engine& engine, std::int64_t num_bytes) : host_
 void SharedBuffer::upload(std::int64_t num_bytes) const {
   if (apart_) {
     apart_->write(host_.get(), static_cast<std::size_t>(num_bytes));
+  }
+}
+
+void SharedBuffer::fill(unsigned char byte) const {
+  if (apart_) {
+    apart_->fill(byte);
+  } else {
+    std::memset(host_.get(), byte, static_cast<std::size_t>(num_bytes_));
   }
 }
 

@@ -25,6 +25,7 @@ class SharedBuffer {
   std::int64_t num_bytes() const { return num_bytes_; }
   /// The first bytes. Nothing where the memory is the same; else it waits until the copy is done.
   void upload(std::int64_t num_bytes) const;
+  void fill(unsigned char byte) const;  // all of it, where the device sees it
 
  private:
   std::shared_ptr<std::byte> host_;

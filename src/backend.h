@@ -150,6 +150,7 @@ class Backend {
   virtual std::unique_ptr<DevicePlan> new_device_plan(std::size_t) const { return nullptr; }  // null where the host can reach device memory
   virtual void copy_to_device(void* to, const void* from, std::size_t bytes) const { std::memcpy(to, from, bytes); }  // returns when done
   virtual void copy_to_host(void* to, const void* from, std::size_t bytes) const { std::memcpy(to, from, bytes); }
+  virtual void fill(void* memory, unsigned char byte, std::size_t bytes) const { std::memset(memory, byte, bytes); }
   virtual void synchronise(Stream) const {}
   virtual bool is_capturing(Stream) const { return false; }  // into a graph
   virtual void merge_states(const MergeStatesParams& params, Stream stream) const = 0;

@@ -146,15 +146,19 @@ DeviceBuffer::~DeviceBuffer() {
   }
 }
 
-void DeviceBuffer::write(const void* from, std::size_t bytes) const {
-  FOVEA_CHECK(bytes <= bytes_, "DeviceBuffer::write: {} bytes into a buffer of {}", bytes, bytes_);
-  engine_->backend->copy_to_device(memory_, from, bytes);
+void DeviceBuffer::write(const void* from, std::size_t bytes, std::size_t offset) const {
+  FOVEA_CHECK(offset <= bytes_ && bytes <= bytes_ - offset, "DeviceBuffer::write: {} bytes at offset {} into a buffer of {}", bytes, offset,
+              bytes_);
+  engine_->backend->copy_to_device(static_cast<std::byte*>(memory_) + offset, from, bytes);
 }
 
-void DeviceBuffer::read(void* to, std::size_t bytes) const {
-  FOVEA_CHECK(bytes <= bytes_, "DeviceBuffer::read: {} bytes from a buffer of {}", bytes, bytes_);
-  engine_->backend->copy_to_host(to, memory_, bytes);
+void DeviceBuffer::read(void* to, std::size_t bytes, std::size_t offset) const {
+  FOVEA_CHECK(offset <= bytes_ && bytes <= bytes_ - offset, "DeviceBuffer::read: {} bytes at offset {} from a buffer of {}", bytes, offset,
+              bytes_);
+  engine_->backend->copy_to_host(to, static_cast<const std::byte*>(memory_) + offset, bytes);
 }
+
+void DeviceBuffer::fill(unsigned char byte) const { engine_->backend->fill(memory_, byte, bytes_); }
 
 const AttentionSpec& Attention::spec() const { return impl_->problem.spec; }
 const Limits& Attention::limits() const { return impl_->problem.limits; }

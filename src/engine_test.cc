@@ -8,6 +8,7 @@
 #include <string>
 #include <vector>
 
+#include "fovea/device_buffer.h"
 #include "fovea/fovea.h"
 
 namespace fovea {
@@ -264,6 +265,24 @@ TEST(Engine, FixedSplitsThatNoKernelCanCutAreRefused) {
         [&] { f.engine.prepare(f.attention.spec(), f.attention.limits(), {.policy = Policy::fixed_split, .fixed_split = 100}); });
     EXPECT_NE(text.find("fixed_split = 100 is no multiple of"), std::string::npos) << text;
   }
+}
+
+TEST(DeviceBuffer, PartsAreWrittenAndReadAndNothingBeside) {
+  const Engine engine;
+  const DeviceBuffer buffer(engine, 10);
+  buffer.fill(7);
+  const char text[] = "abc";
+  buffer.write(text, 3, 4);
+  char all[10];
+  buffer.read(all, sizeof(all));
+  EXPECT_EQ(std::string(all, sizeof(all)), std::string("\7\7\7\7abc\7\7\7"));
+  char part[3] = {};
+  buffer.read(part, 2, 5);
+  EXPECT_STREQ(part, "bc");
+  buffer.write(text, 0, 10);  // nothing, at the end
+  EXPECT_THROW(buffer.write(text, 3, 8), InvalidArgument);
+  EXPECT_THROW(buffer.read(part, 1, 10), InvalidArgument);
+  EXPECT_THROW(buffer.read(part, 2, SIZE_MAX), InvalidArgument);
 }
 
 }  // namespace

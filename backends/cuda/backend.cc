@@ -54,12 +54,16 @@ class CudaBackend : public Backend {
   void copy_to_device(void* to, const void* from, std::size_t bytes) const override {
     const ContextScope scope(gpu_.context());
     checked("cuMemcpyHtoD", driver().api.cuMemcpyHtoD(device_pointer(to), from, bytes), "{} bytes", bytes);
-    // It may return while the last part is on its way, and streams that don't wait for the default one would be too early.
-    checked("cuStreamSynchronize", driver().api.cuStreamSynchronize(nullptr), "{} bytes copied to cuda:{}", bytes, gpu_.id);
+    wait_for_default_stream(bytes);
   }
   void copy_to_host(void* to, const void* from, std::size_t bytes) const override {
     const ContextScope scope(gpu_.context());
     checked("cuMemcpyDtoH", driver().api.cuMemcpyDtoH(to, device_pointer(from), bytes), "{} bytes", bytes);
+  }
+  void fill(void* memory, unsigned char byte, std::size_t bytes) const override {
+    const ContextScope scope(gpu_.context());
+    checked("cuMemsetD8", driver().api.cuMemsetD8(device_pointer(memory), byte, bytes), "{} bytes", bytes);
+    wait_for_default_stream(bytes);
   }
   void synchronise(Stream stream) const override {
     const ContextScope scope(gpu_.context());
@@ -74,6 +78,11 @@ class CudaBackend : public Backend {
   void append_kv(const AppendParams& params, Stream stream) const override { ops().append_kv(params, stream); }
 
  private:
+  /// Copies and fills may return before they are done, and streams that don't wait for the default one would be too early.
+  void wait_for_default_stream(std::size_t bytes) const {
+    checked("cuStreamSynchronize", driver().api.cuStreamSynchronize(nullptr), "{} bytes written on cuda:{}", bytes, gpu_.id);
+  }
+
   const CacheOps& ops() const {
     const std::lock_guard lock(mutex_);
     if (ops_ == nullptr) {

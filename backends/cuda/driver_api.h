@@ -88,6 +88,7 @@ struct alignas(64) TensorMap {
   X(cuMemcpyHtoD, "cuMemcpyHtoD_v2", (CUdeviceptr to, const void* from, std::size_t bytes))                            \
   X(cuMemcpyDtoH, "cuMemcpyDtoH_v2", (void* to, CUdeviceptr from, std::size_t bytes))                                  \
   X(cuMemcpyHtoDAsync, "cuMemcpyHtoDAsync_v2", (CUdeviceptr to, const void* from, std::size_t bytes, CUstream stream)) \
+  X(cuMemsetD8, "cuMemsetD8_v2", (CUdeviceptr memory, unsigned char byte, std::size_t bytes))                          \
   X(cuMemGetInfo, "cuMemGetInfo_v2", (std::size_t * free, std::size_t * total))                                        \
   X(cuStreamSynchronize, "cuStreamSynchronize", (CUstream stream))                                                     \
   X(cuStreamIsCapturing, "cuStreamIsCapturing", (CUstream stream, int* status))                                        \

@@ -149,5 +149,18 @@ TEST_F(CudaOps, MergeStates) {
   }
 }
 
+TEST_F(CudaOps, DeviceBufferPartsAndFill) {
+  Pair& pair = pair_of(normal(1000));
+  pair.device.fill(0x3c);
+  std::fill(pair.host.begin(), pair.host.end(), std::byte{0x3c});
+  const std::vector<std::byte> part(777, std::byte{5});
+  pair.device.write(part.data(), part.size(), 1234);
+  std::copy(part.begin(), part.end(), pair.host.begin() + 1234);
+  EXPECT_EQ(pair.fetched(), pair.host);
+  std::vector<std::byte> tail(100);
+  pair.device.read(tail.data(), tail.size(), pair.host.size() - tail.size());
+  EXPECT_TRUE(std::equal(tail.begin(), tail.end(), pair.host.end() - 100));
+}
+
 }  // namespace
 }  // namespace fovea

@@ -18,8 +18,10 @@ class DeviceBuffer {
 
   void* data() const { return memory_; }
   std::size_t bytes() const { return bytes_; }
-  void write(const void* from, std::size_t bytes) const;  // to the buffer's beginning; throws InvalidArgument when it is too small
-  void read(void* to, std::size_t bytes) const;
+  // From byte `offset` of the buffer on. Throw InvalidArgument when it is too small.
+  void write(const void* from, std::size_t bytes, std::size_t offset = 0) const;
+  void read(void* to, std::size_t bytes, std::size_t offset = 0) const;
+  void fill(unsigned char byte) const;  // all of it
 
  private:
   std::shared_ptr<Engine::Impl> engine_;
