@@ -87,7 +87,7 @@ void BatchArrays::put_pages_on(const Engine& engine) {
   }
 }
 
-std::vector<BatchArrays::Piece> BatchArrays::pieces(std::int32_t max_tokens) const {
+std::vector<BatchArrays::Piece> BatchArrays::pieces(std::int32_t max_tokens, std::int32_t last_tokens) const {
   std::vector<Piece> pieces;
   const auto add = [&](std::int32_t slot, std::int32_t num_tokens) {
     for (std::int32_t at = 0; at < num_tokens; at += max_tokens) {
@@ -99,12 +99,17 @@ std::vector<BatchArrays::Piece> BatchArrays::pieces(std::int32_t max_tokens) con
     for (std::size_t group = 0; group + 1 < table.page_indptr.size(); ++group) {
       const std::int32_t begin = table.page_indptr[group], end = table.page_indptr[group + 1];
       if (!formats_[f].has_table) {
-        add(begin, end - begin);
+        const std::int32_t count = std::min(last_tokens, end - begin);
+        add(end - count, count);
         continue;
       }
-      for (std::int32_t entry = begin; entry < end; ++entry) {
-        add(table.page_indices[static_cast<std::size_t>(entry)] * formats_[f].page_size,
-            entry + 1 == end ? table.last_page_len[group] : formats_[f].page_size);
+      const std::int32_t page_size = formats_[f].page_size;
+      const std::int32_t num_tokens = begin == end ? 0 : (end - begin - 1) * page_size + table.last_page_len[group];
+      const std::int32_t first = num_tokens - std::min(last_tokens, num_tokens);  // token
+      for (std::int32_t entry = begin + first / page_size; entry < end; ++entry) {
+        const std::int32_t of_page = entry + 1 == end ? table.last_page_len[group] : page_size;
+        const std::int32_t skipped = std::max(0, first - (entry - begin) * page_size);
+        add(table.page_indices[static_cast<std::size_t>(entry)] * page_size + skipped, of_page - skipped);
       }
     }
   }

@@ -15,7 +15,7 @@ class BatchArrays {
   /// `shuffle_pages` = false numbers pages in order, which costs nothing where nobody reads them.
   explicit BatchArrays(const Workload& workload, bool shuffle_pages = true);
   BatchArrays(BatchArrays&&) = default;
-  BatchArrays& operator=(BatchArrays&&) = default;
+  BatchArrays& operator=(BatchArrays&&) = delete;
 
   const Batch& batch() const { return batch_; }
   std::int64_t num_pages() const { return num_pages_; }  // that the tables use; ragged: tokens
@@ -27,8 +27,9 @@ class BatchArrays {
   struct Piece {
     std::int32_t slot, num_tokens;  // slot: page * page_size + offset
   };
-  /// Everything the step reads, in the tables' order, in pieces of at most so many tokens. Of page ids on the host.
-  std::vector<Piece> pieces(std::int32_t max_tokens) const;
+  /// The tables' tokens in order, in pieces of at most so many tokens; of each group the last `last_tokens` alone.
+  std::vector<Piece> pieces(std::int32_t max_tokens, std::int32_t last_tokens = kAllTokens) const;
+  static constexpr std::int32_t kAllTokens = 0x7fffffff;
 
  private:
   struct Table {

@@ -157,13 +157,18 @@ bool LoadList::serves(const AttentionSpec& spec) {
   return k_bytes % cuda::probe::kLoadStepBytes == 0 && v_bytes % cuda::probe::kLoadStepBytes == 0;
 }
 
-LoadList::LoadList(const Gpu& gpu, const AttentionSpec& spec, const BatchArrays& arrays) {
+LoadList::LoadList(const Gpu& gpu, const Workload& workload, const BatchArrays& arrays) {
+  const AttentionSpec& spec = workload.spec;
   constexpr std::int32_t kEntryBytes = 8 << 10;  // of K: enough entries that all warps have equal shares
   const std::int32_t vo = spec.head_dim_vo > 0 ? spec.head_dim_vo : spec.head_dim_qk;
   k_token_bytes_ = static_cast<std::int32_t>(bytes_of(spec.k_dtype, std::int64_t{spec.num_kv_heads} * spec.head_dim_qk));
   v_token_bytes_ = static_cast<std::int32_t>(bytes_of(spec.v_dtype, std::int64_t{spec.num_kv_heads} * vo));
   std::vector<cuda::probe::LoadEntry> entries;
-  for (const BatchArrays::Piece& piece : arrays.pieces(std::max(1, kEntryBytes / k_token_bytes_))) {
+  const bool decode = std::all_of(workload.requests.begin(), workload.requests.end(), [](const auto& r) { return r.qo_len == 1; });
+  const std::int64_t window = decode && spec.formats.size() == 1 ? window_of(workload) : 0;
+  const std::int32_t last_tokens = window > 0 ? static_cast<std::int32_t>(window) : BatchArrays::kAllTokens;
+  for (const BatchArrays::Piece& piece : arrays.pieces(std::max(1, kEntryBytes / k_token_bytes_), last_tokens)) {
+    num_tokens_ += piece.num_tokens;
     entries.push_back({.slot = piece.slot, .num_tokens = piece.num_tokens});
   }
   num_entries_ = static_cast<std::int32_t>(entries.size());

@@ -27,6 +27,7 @@ std::string gpu_kernels_source();
 /// Pieces of K and V that a step reads: what the load-only kernel is given.
 class LoadList;
 class BatchArrays;
+struct Workload;
 
 class Gpu {
  public:
@@ -71,11 +72,14 @@ class LoadList {
  public:
   /// Rows of K and V over all heads are multiples of the 512 bytes that the kernel copies at a time.
   static bool serves(const AttentionSpec& spec);
-  LoadList(const Gpu& gpu, const AttentionSpec& spec, const BatchArrays& arrays);
+  /// What the workload's queries see: all, or what is in their window where requests have one query each.
+  LoadList(const Gpu& gpu, const Workload& workload, const BatchArrays& arrays);
+  std::int64_t bytes() const { return num_tokens_ * (k_token_bytes_ + v_token_bytes_); }
 
  private:
   friend class Gpu;
   std::optional<DeviceBuffer> entries_;
+  std::int64_t num_tokens_ = 0;
   std::int32_t num_entries_ = 0, k_token_bytes_ = 0, v_token_bytes_ = 0;
 };
 

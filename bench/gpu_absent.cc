@@ -25,6 +25,6 @@ Gpu::Chain::~Chain() = default;
 Gpu::Chain::Chain(Chain&&) noexcept = default;
 double Gpu::Chain::microseconds() const { return 0; }
 bool LoadList::serves(const AttentionSpec&) { return false; }
-LoadList::LoadList(const Gpu&, const AttentionSpec&, const BatchArrays&) {}
+LoadList::LoadList(const Gpu&, const Workload&, const BatchArrays&) {}
 
 }  // namespace fovea::bench

@@ -52,6 +52,26 @@ TEST(GpuWorkloads, PiecesCoverEveryTokenOnce) {
   }
 }
 
+TEST(GpuWorkloads, PiecesOfAWindowAreTheLastTokens) {
+  for (const KvFormat& format : {KvFormat::paged(16), KvFormat::paged(1), KvFormat::ragged()}) {
+    Workload workload = gpu_decode_points()[0].workload;
+    workload.spec.formats = {format};
+    workload.requests = {{.qo_len = 1, .kv_len = 100}, {.qo_len = 1, .kv_len = 0}, {.qo_len = 1, .kv_len = 20}};
+    const BatchArrays arrays(workload, false);  // pages in order: slots of a request are adjacent
+    std::set<std::int32_t> slots;
+    for (const BatchArrays::Piece& piece : arrays.pieces(5, 30)) {
+      for (std::int32_t i = 0; i < piece.num_tokens; ++i) {
+        slots.insert(piece.slot + i);
+      }
+    }
+    const std::int32_t second = format.page_size == 16 && format.has_table ? 112 : 100;
+    EXPECT_EQ(slots.size(), 50u);
+    EXPECT_EQ(*slots.begin(), 70);
+    EXPECT_TRUE(slots.contains(99) && slots.contains(second) && !slots.contains(second - 1 == 99 ? 69 : second - 1));
+    EXPECT_EQ(*slots.rbegin(), second + 19);
+  }
+}
+
 TEST(GpuWorkloads, SkewedBatchesHaveAnEvenOneOfAsManyTokens) {
   std::int64_t skewed = 0;
   const std::vector<GpuPoint> points = gpu_decode_points();

@@ -148,15 +148,20 @@ std::span<const std::byte> Layer::kv_bytes(int copy) const {
   return {memory.data(), static_cast<std::size_t>(memory.bytes())};
 }
 
+std::int64_t window_of(const Workload& workload) {
+  for (const NamedNumber& value : workload.mask) {
+    if (const auto* left = std::get_if<std::int64_t>(&value.value); left != nullptr && value.name.ends_with("window_left")) {
+      return *left + 1;
+    }
+  }
+  return 0;
+}
+
 double flops_of(const Workload& workload) {
   const AttentionSpec& spec = workload.spec;
   const bool causal = spec.variant.name.find("full") == std::string::npos && spec.variant.name.find("custom_mask") == std::string::npos;
-  double window = 1e18;
-  for (const NamedNumber& value : workload.mask) {
-    if (const auto* left = std::get_if<std::int64_t>(&value.value); left != nullptr && value.name.ends_with("window_left")) {
-      window = static_cast<double>(*left) + 1;
-    }
-  }
+  const std::int64_t tokens = window_of(workload);
+  const double window = tokens > 0 ? static_cast<double>(tokens) : 1e18;
   double pairs = 0;
   for (const RequestLengths& request : workload.requests) {
     for (std::int32_t i = 0; i < request.qo_len; ++i) {

@@ -76,7 +76,10 @@ class Layer {
 /// far as their names say so.
 double flops_of(const Workload& workload);
 
-/// Bytes of K and V that a step reads at least.
+/// Tokens that a query sees in a sliding window, as far as the mask's names say so; 0: all before it.
+std::int64_t window_of(const Workload& workload);
+
+/// Bytes of K and V of a step's tokens.
 std::int64_t kv_bytes_of(const Workload& workload);
 
 }  // namespace fovea::bench

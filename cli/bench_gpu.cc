@@ -44,11 +44,12 @@ class DecodeMatch {
         layer_(gpu.engine(), workload, num_copies_, &gpu) {
     layer_.run(0);  // what a first launch sets up is no part of a graph
     engine_.emplace(gpu, num_copies_, [&](int i) { layer_.run(i); });
-    read_.emplace(gpu, num_copies_, [&](int i) { gpu.read_in_order(layer_.kv_bytes(i).data(), kv_bytes_ / 16 * 16); });
     if (bench::LoadList::serves(workload.spec)) {
-      list_.emplace(gpu, workload.spec, layer_.arrays());
+      list_.emplace(gpu, workload, layer_.arrays());
+      kv_bytes_ = list_->bytes();
       choose_load();
     }
+    read_.emplace(gpu, num_copies_, [&](int i) { gpu.read_in_order(layer_.kv_bytes(i).data(), kv_bytes_ / 16 * 16); });
   }
 
   Point measure(int rounds) {

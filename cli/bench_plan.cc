@@ -106,6 +106,7 @@ class PlanSubject {
       limits.max_kv_tokens_per_request = std::max(limits.max_kv_tokens_per_request, other.max_kv_tokens_per_request);
       limits.max_kv_tokens = std::max(limits.max_kv_tokens, other.max_kv_tokens);
       batches_.emplace_back(workload, false);
+      batches_.back().put_pages_on(engine);
     }
     attention_.emplace(engine.prepare(workload_.spec, limits, {.num_workers = num_workers}));
     plan_ = attention_->new_plan();

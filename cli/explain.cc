@@ -36,8 +36,9 @@ int list_variants(const Engine& engine, Results& results) {
 TileCounts count_tiles(const Engine& engine, const bench::Workload& workload) {
   const Attention attention = engine.prepare(workload.spec, bench::limits_of(workload), {.max_workspace_bytes = 0});
   Plan plan = attention.new_plan();
-  const bench::BatchArrays arrays(workload, false);
-  const bench::WorkloadValues values(workload);
+  bench::BatchArrays arrays(workload, false);
+  arrays.put_pages_on(engine);
+  const bench::WorkloadValues values(workload, &engine);
   attention.plan(plan, arrays.batch(), values.plan_args());
   return attention.count_tiles(plan);
 }

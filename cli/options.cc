@@ -106,13 +106,22 @@ CLI::Option* add_json_option(CLI::App& app, std::string& path) {
 }
 
 void EngineChoice::add_to(CLI::App& app) {
-  app.add_option("--backend", backend, "cpu, cuda or reference")->type_name("B")->default_str("cpu");
+  app.add_option("--backend", backend, "cpu, cuda, cuda:N or reference")->type_name("B")->default_str("cpu");
   add_integer(app, "--threads", num_threads, 0, 4096, "Threads at most; 0: all this process may use. Never changes a result");
   app.add_option("--isa", isa, "avx2, avx512 or avx512_bf16; default: the fastest this machine runs")->type_name("ISA");
 }
 
-EngineOptions EngineChoice::options() const {
-  return {.backend = backend, .num_threads = static_cast<std::int32_t>(num_threads), .isa = isa};
+EngineOptions EngineChoice::options(const char* option) const {
+  EngineOptions options{.backend = backend, .num_threads = static_cast<std::int32_t>(num_threads), .isa = isa};
+  if (const std::size_t colon = backend.find(':'); colon != std::string::npos) {
+    options.backend = backend.substr(0, colon);
+    const std::string id = backend.substr(colon + 1);
+    if (options.backend != "cuda" || id.empty() || id.size() > 4 || id.find_first_not_of("0123456789") != std::string::npos) {
+      throw InvalidArgument(fmt::format("{}: '{}' is no device; give cpu, reference, cuda or cuda:N", option, backend));
+    }
+    options.device_id = std::stoi(id);
+  }
+  return options;
 }
 
 void PolicyChoice::add_to(CLI::App& app) {

@@ -24,12 +24,12 @@ CLI::Option* add_json_option(CLI::App& app, std::string& path);
 
 /// --backend, --threads and --isa.
 struct EngineChoice {
-  std::string backend = "cpu";
+  std::string backend = "cpu";  // or "cuda:1": the second GPU
   std::int64_t num_threads = 0;
   std::string isa;
 
   void add_to(CLI::App& app);
-  EngineOptions options() const;
+  EngineOptions options(const char* option = "--backend") const;  // throws InvalidArgument that names the option
 };
 
 /// --workers, --policy and --split.

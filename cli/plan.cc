@@ -89,8 +89,9 @@ int run_plan(const PlanOptions& options) {
   const Engine engine(options.engine.options());
   const Attention attention = engine.prepare(workload.spec, bench::limits_of(workload), prepare);
   Plan plan = attention.new_plan();
-  const bench::BatchArrays arrays(workload, false);
-  const bench::WorkloadValues values(workload);
+  bench::BatchArrays arrays(workload, false);
+  arrays.put_pages_on(engine);
+  const bench::WorkloadValues values(workload, &engine);
   attention.plan(plan, arrays.batch(), values.plan_args());
   const PlanView view = plan.view();
   results.write(json_of(workload, view));

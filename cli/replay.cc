@@ -21,27 +21,12 @@ namespace fovea::cli {
 namespace {
 
 struct ReplayChoice {
-  std::string trace, model = "llama-3.1-8b", kv_dtype = "bf16", device = "cpu", json;
+  std::string trace, model = "llama-3.1-8b", kv_dtype = "bf16", json;
   EngineChoice engine;
   std::int64_t requests = 0, layers = 0, shrink = 1, token_budget = 2048, max_requests = 64, page_size = 16, kv_tokens = 65536, seed = 1,
                check = 10;
   bool skip_bad = false, no_prefix_reuse = false;
 };
-
-/// "cpu", or "cuda:1" for the second GPU.
-EngineOptions engine_of(const ReplayChoice& choice) {
-  EngineOptions options = choice.engine.options();
-  const std::size_t colon = choice.device.find(':');
-  options.backend = choice.device.substr(0, colon);
-  if (colon != std::string::npos) {
-    const std::string id = choice.device.substr(colon + 1);
-    if (options.backend != "cuda" || id.empty() || id.size() > 4 || id.find_first_not_of("0123456789") != std::string::npos) {
-      throw InvalidArgument(fmt::format("--device: '{}' is no device; give cpu, reference, cuda or cuda:N", choice.device));
-    }
-    options.device_id = std::stoi(id);
-  }
-  return options;
-}
 
 serving::ReplayOptions options_of(const ReplayChoice& choice) {
   const std::int64_t num_pages = choice.kv_tokens / choice.page_size;
@@ -55,7 +40,7 @@ serving::ReplayOptions options_of(const ReplayChoice& choice) {
         fmt::format("--layers: {}, but {} has {}; give 1..{}", choice.layers, model.name, model.num_layers, model.num_layers));
   }
   return {.model = std::move(model),
-          .engine = engine_of(choice),
+          .engine = choice.engine.options("--device"),
           .num_layers = static_cast<std::int32_t>(choice.layers),
           .kv_dtype = bench::parse_dtype("--kv-dtype", choice.kv_dtype),
           .seed = static_cast<std::uint64_t>(choice.seed),
@@ -224,7 +209,10 @@ void add_replay(CLI::App& app, Action& action) {
   command->add_flag("--skip-bad", choice->skip_bad, "Skip and count lines that can't be read");
   add_batching_options(*command, *choice);
   const std::string group = "Device";
-  command->add_option("--device", choice->device, "cpu, cuda, cuda:N or reference")->type_name("D")->default_str("cpu")->group(group);
+  command->add_option("--device", choice->engine.backend, "cpu, cuda, cuda:N or reference")
+      ->type_name("D")
+      ->default_str("cpu")
+      ->group(group);
   add_integer(*command, "--threads", choice->engine.num_threads, 0, 4096, "Threads at most; 0: all. Never changes an output")->group(group);
   command->add_option("--isa", choice->engine.isa, "avx2, avx512 or avx512_bf16; default: the fastest this machine runs")
       ->type_name("ISA")

@@ -10,6 +10,7 @@
 #include "fovea/device_buffer.h"
 #include "fovea/error.h"
 #include "serving/digest.h"
+#include "src/jit/compile_log.h"
 
 namespace fovea::serving {
 namespace {
@@ -25,7 +26,7 @@ TEST_P(GpuStepKernels, CompileWithoutSpills) {
           .source_name = "source.cu", .source = gpu_step_source(), .headers = {}, .embedded = jit::embedded_sources_under(folders)}};
   try {
     const std::vector<jit::Artefact> cubins = compiler.compile({&request, 1}, "replay");
-    const cuda::CompileReport report = cuda::read_log(cubins[0].log);
+    const jit::CompileReport report = jit::read_compile_log(cubins[0].log);
     EXPECT_EQ(report.spilled_bytes, 0) << cubins[0].log;
     EXPECT_TRUE(report.warnings.empty()) << cubins[0].log;
   } catch (const Unsupported& error) {

@@ -4,6 +4,7 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <utility>
 
 #include "fovea/device_buffer.h"
@@ -114,8 +115,12 @@ ClassifiedTiles Attention::classify_tiles(const Batch& batch, const MaskValues& 
 TileCounts Attention::count_tiles(const Plan& plan, std::int32_t mask_group) const {
   const Plan::Impl& p = plan_of(plan, *impl_, "count_tiles");
   check_planned(p, mask_group, "count_tiles");
-  if (!impl_->backend->host_accessible()) {
-    throw Unsupported(fmt::format("count_tiles: the host can't read a mask's tables on {}; use the cpu backend", impl_->backend->name()));
+  const FieldList& fields = impl_->variant->mask_fields;
+  const bool has_tables = std::any_of(fields.fields, fields.fields + fields.count,
+                                      [](const Field& f) { return f.type != FieldType::i32 && f.type != FieldType::f32; });
+  if (!impl_->backend->host_accessible() && has_tables) {
+    throw Unsupported(fmt::format("count_tiles: the mask of variant '{}' has tables, which the host can't read on {}; use the cpu backend",
+                                  impl_->variant->name, impl_->backend->name()));
   }
   FOVEA_CHECK(!p.masks[static_cast<std::size_t>(mask_group)].any,
               "count_tiles: mask group {} was planned as `any`; its mask comes with a run", mask_group);

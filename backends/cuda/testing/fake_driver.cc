@@ -154,6 +154,13 @@ CUresult copy_to_host(void* to, CUdeviceptr from, std::size_t bytes) {
   return kSuccess;
 }
 CUresult copy_async(CUdeviceptr to, const void* from, std::size_t bytes, CUstream) { return copy_to_device(to, from, bytes); }
+CUresult set_memory(CUdeviceptr memory, unsigned char byte, std::size_t bytes) {
+  if (!in_context() || !is_device_memory(memory, bytes)) {
+    return in_context() ? kInvalidValue : kInvalidContext;
+  }
+  std::memset(reinterpret_cast<void*>(memory), byte, bytes);
+  return kSuccess;
+}
 CUresult memory_left(std::size_t* free, std::size_t* total) {
   *total = fake->memory_bytes;
   *free = fake->memory_bytes - fake->allocated_bytes;
@@ -243,6 +250,7 @@ DriverApi table() {
           .cuMemcpyHtoD = copy_to_device,
           .cuMemcpyDtoH = copy_to_host,
           .cuMemcpyHtoDAsync = copy_async,
+          .cuMemsetD8 = set_memory,
           .cuMemGetInfo = memory_left,
           .cuStreamSynchronize = synchronise_stream,
           .cuStreamIsCapturing = is_capturing,
