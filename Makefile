@@ -17,7 +17,7 @@ THREAD_TESTS := engine_test promises_test append_test states_test
 FUZZ_SECONDS ?= 300
 
 .NOTPARALLEL:
-.PHONY: help deps build demo test test-full check-format check-layers check-device build-release test-release asan tsan fuzz mutation format clean
+.PHONY: help deps build demo test test-full check-format check-layers check-device build-release test-release asan tsan fuzz mutation pages format clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' Makefile
@@ -81,6 +81,10 @@ fuzz: deps ## fuzz for FUZZ_SECONDS (300); the corpus stays in build/corpus
 
 mutation: build ## plant defects one by one; each must be caught
 	python3 tools/mutation.py
+
+pages: build ## the generated pages: docs/gallery.md with its pictures, docs/vectorisation.md
+	python3 tools/gallery.py build/fovea
+	python3 tools/vectorisation.py build/release --write
 
 format: deps ## clang-format over the tree
 	tools/format.sh

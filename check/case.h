@@ -113,6 +113,7 @@ struct Case {
   std::vector<DensePool> pools;
   std::vector<double> q;  // [query tokens, num_qo_heads, head_dim_qk]
   Rule rule;
+  bool own_variant = false;            // spec.variant is the caller's own: `rule` says nothing of it
   double sm_scale = 1;                 // q_scale included
   bool hidden_tokens_are_nan = false;  // tokens that the rule hides from every row hold no values
 

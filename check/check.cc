@@ -49,13 +49,19 @@ struct Checker::Impl {
   bool is_reference;
 
   Verdict check(const Case& c) const {
-    const Dense exact = exact_result(c);
     Outputs reference_out;
     Verdict verdict = run_on(reference, c, DType::f32, {}, reference_out);
     if (verdict.failed()) {
       verdict.text = "reference: " + verdict.text;
       return verdict;
     }
+    if (c.own_variant) {
+      const Dense of_reference = dense_of(c, reference_out);
+      Outputs out;
+      verdict = run_on(tested, c, c.spec.o_dtype, is_reference ? PrepareOptions{} : c.options, out);
+      return verdict.failed() ? verdict : compare(c, of_reference, own_bounds(c, of_reference), out);
+    }
+    const Dense exact = exact_result(c);
     const Verdict of_reference = compare(c, exact, reference_bounds(c, exact), reference_out);
     if (of_reference.failed()) {
       return {.worst = of_reference.worst, .text = "reference against dense computation: " + of_reference.text};

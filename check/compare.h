@@ -46,6 +46,10 @@ Bounds backend_bounds(const Case& c, const Dense& exact);
 /// For a double computation written as f32: 1 ulp, and 2^-40 of the magnitudes.
 Bounds reference_bounds(const Case& c, const Dense& exact);
 
+/// Where only the reference's result is known: what a float kernel may be off by, of the largest value and output; 16 bits where an element
+/// has them, 2^-13 in float. Finds wrong masks, not wrong roundings.
+Bounds own_bounds(const Case& c, const Dense& reference);
+
 /// Compares with `expected` (o and the lse the case asks for, in its base). Also: were only the case's rows written?
 Verdict compare(const Case& c, const Dense& expected, const Bounds& bounds, const Outputs& actual);
 

@@ -274,6 +274,20 @@ void draw_params(Case& c, Random& random) {
   c.run.params = c.params;
 }
 
+void put_own_variant(Case& c, const CaseFilter::Own& own) {
+  c.own_variant = true;
+  c.spec.variant = own.variant;
+  c.params = own.params;
+  c.run.params = c.params;
+  for (std::size_t m = 0; m < c.masks.size(); ++m) {
+    c.mask_values[m] = own.mask;
+    c.masks[m] = {.values = c.mask_values[m]};
+  }
+  c.run.mask.reset();
+  c.with_lse = c.run.lse_base2 = c.run.lse_with_extra = false;
+  c.run.output = Output::finalised;
+}
+
 void draw_tiles(Case& c, Random& random) {
   if (!random.percent(30)) {
     return;

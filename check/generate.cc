@@ -53,7 +53,7 @@ void draw_shape(Case& c, Random& random, const CaseFilter& filter, bool long_kv)
   draw_dtypes(spec, random, filter.dtype);
   const bool eight_bits = row_of(spec.k_dtype).bits == 8 || row_of(spec.v_dtype).bits == 8;
   spec.kv_quant = eight_bits && random.percent(75) ? random.pick({KvQuant::tensor, KvQuant::head, KvQuant::token}) : KvQuant::none;
-  spec.variant = filter.variant.empty() ? Variant(random.pick(variant_names())) : Variant(filter.variant);
+  spec.variant = filter.own ? Variant("full") : filter.variant.empty() ? Variant(random.pick(variant_names())) : Variant(filter.variant);
 
   // Query tokens before heads: what they cost together is bounded, so that 500 cases take seconds.
   const int num_requests = random.between(1, 6);
@@ -236,7 +236,11 @@ Case make_case(std::uint64_t seed, std::int64_t index, const CaseFilter& filter)
   draw_output(c, random);
   draw_policy(c, random);
   set_limits(c, random);
-  draw_tiles(c, random);
+  if (filter.own) {
+    put_own_variant(c, *filter.own);
+  } else {
+    draw_tiles(c, random);
+  }
   return c;
 }
 

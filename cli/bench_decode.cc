@@ -23,6 +23,7 @@ struct DecodeOptions {
   EngineChoice engine;
   std::string json;
   std::vector<std::string> workloads;
+  VariantChoice rule;
   std::int64_t pairs = 15, kv_mib = 128;
 };
 
@@ -49,6 +50,9 @@ std::vector<bench::Workload> workloads_of(const DecodeOptions& options) {
     for (const std::int32_t group_size : {1, 4, 8, 16}) {
       workloads.push_back(decode_workload(group_size, options.kv_mib));
     }
+  }
+  for (bench::Workload& workload : workloads) {
+    options.rule.apply(workload);
   }
   return workloads;
 }
@@ -105,6 +109,7 @@ int run_decode(const DecodeOptions& options) {
   Results results("bench decode", options.json);
   const Engine engine(options.engine.options());
   if (engine.device().type == DeviceType::cuda) {
+    options.rule.refuse("on a GPU what is timed comes with its variant");
     return bench_decode_on_gpu(engine, {.workloads = options.workloads, .rounds = static_cast<int>(options.pairs)}, results);
   }
   const std::vector<bench::Workload> workloads = workloads_of(options);
@@ -136,6 +141,7 @@ void add_bench_decode(CLI::App& bench, Action& action) {
   command->add_option("--workload", options->workloads, "Workloads instead of decode_bf16_g1, g4, g8, g16")->type_name("NAME");
   add_integer(*command, "--pairs", options->pairs, 1, 10000, "Rounds in which engine and read loops take turns");
   add_integer(*command, "--kv-mib", options->kv_mib, 1, 1 << 20, "MiB of KV per step");
+  options->rule.add_to(*command, "Rule of all workloads (on a CPU)");
   add_json_option(*command, options->json);
   command->footer(
       "Ratio: bytes per second against the best of three multi-threaded read loops over the same bytes; for groups above 8\n"

@@ -16,6 +16,7 @@ struct PrefillOptions {
   EngineChoice engine;
   std::string json;
   std::vector<std::string> workloads;
+  VariantChoice rule;
   std::int64_t pairs = 9;
 };
 
@@ -39,12 +40,14 @@ int run_prefill(const PrefillOptions& options) {
   Results results("bench prefill", options.json);
   const Engine engine(options.engine.options());
   if (engine.device().type == DeviceType::cuda) {
+    options.rule.refuse("on a GPU what is timed comes with its variant");
     return bench_prefill_on_gpu(engine, {.workloads = options.workloads, .rounds = static_cast<int>(options.pairs)}, results);
   }
   const std::vector<std::string> otherwise = {"prefill_b1_2k", "prefill_b1_8k"};
   std::vector<bench::Workload> workloads;
   for (const std::string& name : options.workloads.empty() ? otherwise : options.workloads) {
     workloads.push_back(bench::load_workload(name));
+    options.rule.apply(workloads.back());
   }
   const bench::Peaks peaks(static_cast<int>(options.engine.num_threads));
   const FmaPeak fma(peaks, bench::isa_in(options.engine.isa.empty() ? engine.describe() : options.engine.isa));
@@ -72,6 +75,7 @@ void add_bench_prefill(CLI::App& bench, Action& action) {
       ->add_option("--workload", options->workloads, "Workloads instead of prefill_b1_2k and prefill_b1_8k; on a GPU, of 1k to 16k tokens")
       ->type_name("NAME");
   add_integer(*command, "--pairs", options->pairs, 1, 10000, "Rounds in which engine and multiply-add loop take turns");
+  options->rule.add_to(*command, "Rule of all workloads (on a CPU)");
   add_json_option(*command, options->json);
   command->footer("With --backend cuda: the GPU's time of calls in graphs, against bf16 products of mma.sync in registers.");
   command->callback([options, &action] { action = [options] { return run_prefill(*options); }; });

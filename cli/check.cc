@@ -7,6 +7,7 @@
 #include <algorithm>
 #include <memory>
 
+#include "bench/batch_arrays.h"
 #include "cli/commands.h"
 #include "cli/results.h"
 #include "cli/terminal.h"
@@ -17,18 +18,25 @@ namespace {
 
 struct CheckOptions {
   EngineChoice engine;
-  std::string json, variant, format, dtype;
+  std::string json, format, dtype;
+  VariantChoice rule;
   std::int64_t cases = 200, seed = 1, only = -1, page_size = 0;
 };
 
+/// Not a drawn variant with drawn values, but the user's text, or values.
+bool is_own(const VariantChoice& rule) { return !rule.files.empty() || !rule.mask.empty() || !rule.params.empty(); }
+
 check::CaseFilter filter_of(const CheckOptions& options) {
-  check::CaseFilter filter{.variant = options.variant, .format = options.format};
+  check::CaseFilter filter{.format = options.format};
   const auto known = [](const char* option, const char* what, const std::string& given, const std::vector<std::string>& names) {
     if (!given.empty() && std::find(names.begin(), names.end(), given) == names.end()) {
       throw InvalidArgument(fmt::format("{}: {} '{}' is not known; known: {}", option, what, given, bench::choices(given, names)));
     }
   };
-  known("--variant", "variant", options.variant, check::variant_names());
+  if (!is_own(options.rule)) {
+    filter.variant = options.rule.variant;
+    known("--variant", "variant", filter.variant, check::variant_names());
+  }
   known("--format", "format", options.format, check::format_names());
   if (!options.dtype.empty()) {
     filter.dtype = bench::parse_dtype("--dtype", options.dtype);
@@ -49,7 +57,13 @@ std::string reproduce(const CheckOptions& options, std::int64_t index) {
   };
   add("--isa", options.engine.isa);
   add("--threads", options.engine.num_threads > 0 ? fmt::format("{}", options.engine.num_threads) : "");
-  add("--variant", options.variant);
+  add("--variant", options.rule.variant);
+  for (const auto& [option, values] :
+       {std::pair{"--variant-file", &options.rule.files}, {"--mask", &options.rule.mask}, {"--param", &options.rule.params}}) {
+    for (const std::string& value : *values) {
+      add(option, value);
+    }
+  }
   add("--format", options.format);
   add("--dtype", options.dtype);
   add("--page-size", options.page_size > 0 ? fmt::format("{}", options.page_size) : "");
@@ -81,7 +95,16 @@ check::Totals run_cases(const CheckOptions& options, const check::Checker& check
 }
 
 int run_check(const CheckOptions& options) {
-  const check::CaseFilter filter = filter_of(options);
+  check::CaseFilter filter = filter_of(options);
+  bench::Workload own = bench::load_workload("decode_b64_kv4k");
+  options.rule.apply(own);
+  const bench::WorkloadValues values(own);  // what the filter's values point into
+  if (is_own(options.rule)) {
+    Engine(options.engine.options()).prepare(own.spec, bench::limits_of(own));  // a text that doesn't compile is one error, not one a case
+    const Values mask = values.mask().values, params = values.params();
+    filter.own =
+        check::CaseFilter::Own{.variant = own.spec.variant, .mask = {mask.begin(), mask.end()}, .params = {params.begin(), params.end()}};
+  }
   Results results("check", options.json);
   const check::Checker checker(options.engine.options());
   const check::Totals totals = run_cases(options, checker, filter);
@@ -120,7 +143,7 @@ void add_check(CLI::App& app, Action& action) {
   add_integer(*command, "--seed", options->seed, 0, INT64_MAX, "Which problems: the same seed, the same problems on every machine");
   add_integer(*command, "--case", options->only, 0, INT64_MAX, "Run this one case alone and describe it")->default_str("");
   const std::string group = "Only some problems";
-  command->add_option("--variant", options->variant, "With this variant")->type_name("V")->group(group);
+  options->rule.add_to(*command, "With this variant; with texts or values of your own, against the reference alone");
   command->add_option("--format", options->format, "With KV stored so: csr, table_2d, ragged, ...")->type_name("F")->group(group);
   command->add_option("--dtype", options->dtype, "With this element type")->type_name("T")->group(group);
   add_integer(*command, "--page-size", options->page_size, 1, 1 << 20, "With pages of so many tokens")->default_str("")->group(group);
@@ -129,6 +152,7 @@ void add_check(CLI::App& app, Action& action) {
       "Examples:\n"
       "  fovea check\n"
       "  fovea check --backend cpu --cases 5000 --seed 7 --isa avx2\n"
+      "  fovea check --variant-file my_mask.h --variant causal+my_mask --mask width=40\n"
       "Ends with 1 when a case fails.");
   command->callback([options, &action] { action = [options] { return run_check(*options); }; });
 }

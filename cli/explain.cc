@@ -2,10 +2,12 @@
 #include <fmt/format.h>
 #include <fmt/ranges.h>
 
+#include <fstream>
 #include <memory>
 
 #include "bench/batch_arrays.h"
 #include "cli/commands.h"
+#include "cli/mask_picture.h"
 #include "cli/results.h"
 #include "fovea/error.h"
 
@@ -17,6 +19,7 @@ struct ExplainOptions {
   EngineChoice engine;
   PolicyChoice policy;
   std::string json;
+  std::string picture;
   bool variants = false;
 };
 
@@ -47,11 +50,49 @@ std::string share_text(std::int64_t count, std::int64_t total) {
   return fmt::format("{} ({:.1f} %)", count, total == 0 ? 0.0 : 100.0 * static_cast<double>(count) / static_cast<double>(total));
 }
 
+/// One request of 48 tokens, unless the command line says something about the batch.
+bench::Workload workload_to_draw(WorkloadChoice choice) {
+  constexpr const char* kTokens = "48";
+  if (choice.name.empty() && choice.qo_len.empty() && choice.kv_len.empty() && !choice.requests) {
+    const bool tree = choice.rule.variant.find("custom_mask") != std::string::npos;
+    choice.requests = 1;
+    choice.qo_len = tree ? "14" : kTokens;
+    choice.kv_len = kTokens;
+  }
+  bench::Workload workload = choice.make();
+  workload.requests.resize(1);
+  workload.prefixes.clear();
+  workload.spec.formats.resize(1);
+  add_example_values(workload);
+  return workload;
+}
+
+int draw_mask(const ExplainOptions& options, const Engine& engine, Results& results) {
+  const MaskPicture picture = picture_of_mask(engine, workload_to_draw(options.workload));
+  if (options.picture == "-") {
+    results.print("{}", text_of(picture));
+  } else {
+    std::ofstream file(options.picture, std::ios::binary);
+    file << svg_of(picture);
+    if (!file.flush()) {
+      throw InvalidArgument(fmt::format("--picture: '{}' can't be written; name a file that ends in .svg, or -", options.picture));
+    }
+    results.print("{}: {}\n", options.picture, picture.title);
+  }
+  results.write({{"picture", options.picture},
+                 {"title", picture.title},
+                 {"tiles", {{"empty", picture.count(0)}, {"mixed", picture.count(1)}, {"full", picture.count(2)}}}});
+  return 0;
+}
+
 int run_explain(const ExplainOptions& options) {
   Results results("explain", options.json);
   const Engine engine(options.engine.options());
   if (options.variants) {
     return list_variants(engine, results);
+  }
+  if (!options.picture.empty()) {
+    return draw_mask(options, engine, results);
   }
   const bench::Workload workload = options.workload.make();
   const Attention attention = engine.prepare(workload.spec, bench::limits_of(workload), options.policy.options());
@@ -87,12 +128,19 @@ void add_explain(CLI::App& app, Action& action) {
   options->engine.add_to(*command);
   options->policy.add_to(*command);
   command->add_flag("--variants", options->variants, "List the built-in variants instead, and how their masks answer for whole tiles");
+  command
+      ->add_option(
+          "--picture", options->picture,
+          "Draw the mask instead, of the batch's first request (default: 48 tokens, with example values): an SVG file, or - for text")
+      ->type_name("FILE");
   add_json_option(*command, options->json);
   command->footer(
       "Examples:\n"
       "  fovea explain decode_b64_kv4k\n"
       "  fovea explain zipf_b64 --policy batch_invariant\n"
-      "  fovea explain --variant causal+soft_cap --head-dim 256 --kv-dtype e4m3");
+      "  fovea explain --variant causal+soft_cap --head-dim 256 --kv-dtype e4m3\n"
+      "  fovea explain --variant sliding_window --mask window_left=100 --qo-len 300 --kv-len 500 --picture -\n"
+      "  fovea explain --variant-file my_mask.h --variant causal+my_mask --picture my_mask.svg");
   command->callback([options, &action] { action = [options] { return run_explain(*options); }; });
 }
 

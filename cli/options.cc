@@ -36,25 +36,6 @@ CLI::Option* add_optional_integer(CLI::App& app, const std::string& name, std::o
       ->type_name("N");
 }
 
-bench::NamedNumber parse_named_number(const std::string& option, const std::string& text) {
-  const std::size_t equals = text.find('=');
-  if (equals == std::string::npos || equals == 0 || equals + 1 == text.size()) {
-    throw InvalidArgument(fmt::format("{}: '{}' is not name=number", option, text));
-  }
-  const std::string name = text.substr(0, equals);
-  const std::string_view number = std::string_view(text).substr(equals + 1);
-  const char* const last = number.data() + number.size();
-  std::int64_t integer = 0;
-  if (const auto [end, error] = std::from_chars(number.data(), last, integer); error == std::errc() && end == last) {
-    return {name, integer};
-  }
-  double real = 0;
-  if (const auto [end, error] = std::from_chars(number.data(), last, real); error == std::errc() && end == last) {
-    return {name, real};
-  }
-  throw InvalidArgument(fmt::format("{}: '{}' in '{}' is not a number", option, number, text));
-}
-
 /// "low..high" with 0 <= low <= high.
 std::pair<std::int64_t, std::int64_t> parse_range(const std::string& option, std::string_view text) {
   const std::size_t dots = text.find("..");
@@ -159,11 +140,7 @@ void WorkloadChoice::add_to(CLI::App& app) {
   add_optional_integer(app, "--page-size", page_size, 1, 1 << 20, "Tokens per page")->group(shape);
   app.add_option("--dtype", dtype, "Of Q, K, V and O: f32, f16, bf16")->type_name("T")->group(shape);
   app.add_option("--kv-dtype", kv_dtype, "Of K and V alone: f32, f16, bf16, e4m3, e5m2")->type_name("T")->group(shape);
-  app.add_option("--variant", variant, "causal, full, sliding_window, sliding_window+sink, ...")->type_name("V")->group(shape);
-  app.add_option("--mask", mask, "A number that the variant's mask needs, as in window_left=4096; or any: plan for every mask")
-      ->type_name("NAME=X")
-      ->group(shape);
-  app.add_option("--param", params, "A parameter that the variant needs, as in cap=30")->type_name("NAME=X")->group(shape);
+  rule.add_to(app, shape);
 }
 
 bench::Workload WorkloadChoice::make() const {
@@ -194,21 +171,7 @@ bench::Workload WorkloadChoice::make() const {
   if (!kv_dtype.empty()) {
     spec.k_dtype = spec.v_dtype = bench::parse_dtype("--kv-dtype", kv_dtype);
   }
-  if (!variant.empty()) {
-    spec.variant.name = variant;
-    workload.mask.clear();
-    workload.params.clear();
-  }
-  for (const std::string& text : mask) {
-    if (text == "any") {
-      workload.any_mask = true;
-    } else {
-      workload.mask.push_back(parse_named_number("--mask", text));
-    }
-  }
-  for (const std::string& text : params) {
-    workload.params.push_back(parse_named_number("--param", text));
-  }
+  rule.apply(workload);
   if (prefix_tokens) {
     const auto sharers = prefix_requests.value_or(static_cast<std::int64_t>(workload.requests.size()));
     bench::share_prefix(workload, "--prefix", static_cast<std::int32_t>(*prefix_tokens), static_cast<std::int32_t>(sharers));

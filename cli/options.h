@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "bench/workload.h"
+#include "cli/variant_choice.h"
 #include "fovea/engine.h"
 
 namespace fovea::cli {
@@ -46,8 +47,8 @@ struct WorkloadChoice {
   std::string default_name = "decode_b64_kv4k";
   std::string name;
   std::optional<std::int64_t> requests, qo_heads, kv_heads, head_dim, page_size, prefix_tokens, prefix_requests;
-  std::string qo_len, kv_len, dtype, kv_dtype, variant;
-  std::vector<std::string> mask, params;
+  std::string qo_len, kv_len, dtype, kv_dtype;
+  VariantChoice rule;
 
   void add_to(CLI::App& app);
   bench::Workload make() const;  // throws InvalidArgument

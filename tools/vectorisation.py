@@ -180,7 +180,7 @@ def main():
         PAGE.write_text(page)
     elif args.check:
         if not PAGE.exists() or PAGE.read_text() != page:
-            print(f"{PAGE.relative_to(ROOT)} is out of date; run tools/vectorisation.py BUILD --write", file=sys.stderr)
+            print(f"{PAGE.relative_to(ROOT)} is out of date; run `make pages`", file=sys.stderr)
             return 1
     else:
         print(page)

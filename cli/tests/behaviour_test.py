@@ -104,7 +104,9 @@ class Json(unittest.TestCase):
     def test_explain(self):
         result, known = self.check_keys("explain", "decode_b64_kv4k")
         of_list, _ = self.check_keys("explain", "--variants")
-        self.assertEqual(known, keys_of(result) | keys_of(of_list))
+        drawn, _ = self.check_keys("explain", "--variant", "causal", "--picture", "-")
+        self.assertEqual(known, keys_of(result) | keys_of(of_list) | keys_of(drawn))
+        self.assertEqual(drawn["tiles"], {"empty": 15, "mixed": 6, "full": 15})
         # Causal decoding: 64 requests on 8 kv heads, every tile of 64 tokens of 4,096 is seen whole.
         self.assertEqual(result["tiles"], {"empty": 0, "mixed": 0, "full": 64 * 8 * 64})
 
@@ -141,6 +143,38 @@ class Json(unittest.TestCase):
     def test_bench_prefill(self):
         result, known = self.check_keys("bench prefill", "--workload", "inputs_small.json", "--pairs", "2",)
         self.assertEqual(known, keys_of(result))
+
+    def test_variant_files(self):
+        text = """struct Stripes : VariantBase {
+          struct Mask {
+            int32_t width = 8;
+            FOVEA_FN bool keep(const Position<>& at) const { return at.kv_pos / width % 2 == at.q_pos / width % 2; }
+            FOVEA_FN constexpr KvRange range() const { return {}; }
+            FOVEA_FIELDS(Mask, FOVEA_OPTIONAL_AT_LEAST(width, 1))
+          };
+          Mask m;
+        };"""
+        with tempfile.TemporaryDirectory() as folder:
+            path, narrow, broken = (pathlib.Path(folder) / name for name in ("stripes.h", "narrow.h", "broken.h"))
+            path.write_text(text)
+            narrow.write_text(text.replace("Stripes", "Narrow").replace("return {}", "return {.left = 20}"))
+            broken.write_text(text.replace("Stripes", "Broken").replace("at.kv_pos", "at.kv_poss"))
+            rule = ["--variant-file", str(path), "--variant", "causal+stripes", "--mask", "width=64"]
+            batch = ["--requests", "1", "--qo-len", "64", "--kv-len", "512", "--qo-heads", "1", "--kv-heads", "1"]
+            result, _ = self.check_keys("explain", *batch, *rule)
+            self.assertIn("causal+stripes", result["spec"])
+            drawn, _ = self.check_keys("explain", *batch, *rule, "--picture", "-")
+            self.assertEqual(drawn["title"], "causal+stripes, width=64")
+            self.assertEqual(self.check_keys("check", *rule, "--cases", "12")[0]["failed"], 0)
+            failed, _ = self.check_keys("check", "--variant-file", str(narrow), "--cases", "30", "--dtype", "f32", code=1)
+            self.assertGreater(failed["failed"], 0, "a range that leaves out keys is found")
+            self.assertIn(f"--variant-file {narrow}", failed["failures"][0]["reproduce"])
+            done = run("check", "--variant-file", str(broken))
+            self.assertIn(f"{broken}(4): error: ", done.stderr)
+            done = run("explain", "--variant-file", str(path), "--variant", "causal")
+            self.assertEqual((done.returncode, done.stderr), (2, "fovea: --variant-file: 'stripes' is no part of --variant causal; write "
+                                                                 "causal+stripes, or wherever it belongs\n"))
+            self.assertEqual(run("bench", "decode", *rule, "--kv-mib", "1", "--pairs", "1").returncode, 0)
 
     def test_bench_variants(self):
         result, known = self.check_keys("bench variants", "--pairs", "1", "--only", "window_decode", "--only", "own_prefill")
