@@ -20,7 +20,7 @@ void check_variant_storage(const VariantInfo& variant) {
 Plan::Impl::Impl(std::shared_ptr<Attention::Impl> owner)
     : attention(std::move(owner)),
       plan_memory(static_cast<std::size_t>(attention->capacity.plan_bytes)),
-      device_plan(attention->backend->new_device_plan(static_cast<std::size_t>(attention->capacity.plan_bytes))),
+      device_plan(attention->module->new_device_plan(static_cast<std::size_t>(attention->capacity.plan_bytes))),
       partial_memory(*attention->backend, static_cast<std::size_t>(attention->capacity.partial_bytes)),
       arrays(lay_out_plan(attention->capacity, plan_memory.get())),
       device_arrays(lay_out_plan(attention->capacity, device_plan != nullptr ? device_plan->memory() : plan_memory.get())),

@@ -16,7 +16,7 @@ namespace fovea {
 
 /// Room for any variant's Mask or Params: fixed, so that plan() and run() need no heap. A larger one is refused at prepare().
 struct alignas(16) VariantStorage {
-  std::byte bytes[512] = {};
+  std::byte bytes[kMaxVariantBytes] = {};
 };
 void check_variant_storage(const VariantInfo& variant);
 

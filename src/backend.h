@@ -63,6 +63,8 @@ struct Candidate {
   Choice choice;
 };
 
+inline constexpr std::size_t kMaxVariantBytes = 512;  // of a variant's Mask, and of its Params
+
 /// At most so much is in a plan: where there is nothing, nothing need be launched.
 struct WorkBounds {
   std::int32_t items[kMaxKernelConfigs] = {};  // form ranges: workers
@@ -98,6 +100,8 @@ struct RunPlan {
 class Module {
  public:
   virtual ~Module() = default;
+  /// Room for a plan of so many bytes, and what running it needs; null where the host can reach device memory.
+  virtual std::unique_ptr<DevicePlan> new_device_plan(std::size_t) const { return nullptr; }
   /// Runs every schedule of `params`, then merges. Called from several threads with different plans.
   virtual void run(const KernelParams& params, const RunPlan& plan, Stream stream) const = 0;
 };
@@ -147,7 +151,6 @@ class Backend {
   virtual std::unique_ptr<Module> load(const Problem& problem, const Choice& choice) const = 0;
   virtual void* allocate(std::size_t bytes) const = 0;  // 64-byte aligned; throws DeviceFailed
   virtual void free(void* memory) const noexcept = 0;
-  virtual std::unique_ptr<DevicePlan> new_device_plan(std::size_t) const { return nullptr; }  // null where the host can reach device memory
   virtual void copy_to_device(void* to, const void* from, std::size_t bytes) const { std::memcpy(to, from, bytes); }  // returns when done
   virtual void copy_to_host(void* to, const void* from, std::size_t bytes) const { std::memcpy(to, from, bytes); }
   virtual void fill(void* memory, unsigned char byte, std::size_t bytes) const { std::memset(memory, byte, bytes); }

@@ -49,7 +49,6 @@ class CudaBackend : public Backend {
 
   void* allocate(std::size_t bytes) const override { return cuda::allocate(gpu_, bytes); }
   void free(void* memory) const noexcept override { free_memory(gpu_, memory); }
-  std::unique_ptr<DevicePlan> new_device_plan(std::size_t bytes) const override { return make_device_plan(gpu_, bytes); }
 
   void copy_to_device(void* to, const void* from, std::size_t bytes) const override {
     const ContextScope scope(gpu_.context());

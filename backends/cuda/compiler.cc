@@ -208,6 +208,10 @@ CUfunction CubinModule::function(const char* name, int shared_bytes) const {
   return function;
 }
 
+std::string describe(const Launch& l) {
+  return fmt::format("kernel {}, grid {} x {} threads, {} bytes of shared memory", l.kernel, l.grid, l.threads, l.shared_bytes);
+}
+
 void launch(const Gpu& gpu, const Launch& l, CUstream stream, void** parameters) {
   CUlaunchAttribute attribute{};
   attribute.id = kProgrammaticStreamSerialization;
@@ -222,8 +226,9 @@ void launch(const Gpu& gpu, const Launch& l, CUstream stream, void** parameters)
                               .stream = stream,
                               .attributes = &attribute,
                               .num_attributes = gpu.major >= 9 ? 1u : 0u};
-  checked("cuLaunchKernelEx", driver().api.cuLaunchKernelEx(&config, l.function, parameters, nullptr),
-          "kernel {}, grid {} x {} threads, {} bytes of shared memory, on cuda:{}", l.kernel, l.grid, l.threads, l.shared_bytes, gpu.id);
+  if (const CUresult result = driver().api.cuLaunchKernelEx(&config, l.function, parameters, nullptr); result != kSuccess) {
+    throw_driver_error(result, "cuLaunchKernelEx", fmt::format("{}, on cuda:{}", describe(l), gpu.id));
+  }
 }
 
 }  // namespace fovea::cuda

@@ -97,6 +97,9 @@ struct Launch {
   int grid, threads, shared_bytes;
 };
 
+/// "kernel attention_sm80 16x64, grid 264 x 128 threads, 98304 bytes of shared memory"
+std::string describe(const Launch& launch);
+
 /// With programmatic dependent launch where the GPU has it: every kernel of ours waits for its predecessor before it reads.
 void launch(const Gpu& gpu, const Launch& launch, CUstream stream, void** parameters);
 

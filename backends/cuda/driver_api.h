@@ -16,6 +16,9 @@ using CUmodule = struct CUmod_st*;
 using CUfunction = struct CUfunc_st*;
 using CUstream = struct CUstream_st*;
 using CUevent = struct CUevent_st*;
+using CUgraph = struct CUgraph_st*;
+using CUgraphNode = struct CUgraphNode_st*;
+using CUgraphExec = struct CUgraphExec_st*;
 
 inline constexpr CUresult kSuccess = 0;
 inline constexpr CUresult kOutOfMemory = 2;
@@ -36,6 +39,7 @@ inline constexpr int kPreferredSharedMemoryCarveout = 9;  // percent
 inline constexpr unsigned kEventDisableTiming = 2;
 inline constexpr unsigned kStreamNonBlocking = 1;
 inline const CUstream kLegacyStream = reinterpret_cast<CUstream>(1);  // what no stream at all means
+inline constexpr int kCaptureThreadLocal = 1;                         // CUstreamCaptureMode
 inline constexpr int kCaptureNone = 0;                                // CUstreamCaptureStatus
 
 /// CUlaunchAttribute: an id, and a value of 64 bytes at offset 8.
@@ -66,7 +70,37 @@ struct alignas(64) TensorMap {
   (TensorMap * map, int element, unsigned rank, void* tensor, const std::uint64_t* extents, const std::uint64_t* strides_bytes, \
    const unsigned* box, const unsigned* element_strides, int interleave, int swizzle, int l2_promotion, int fill)
 
-/// X(name, symbol, parameters): every entry point that is called. Graph capture and replay are the caller's.
+/// CUDA_KERNEL_NODE_PARAMS_v2
+struct CUkernelNodeParams {
+  CUfunction function;
+  unsigned grid_x, grid_y, grid_z, block_x, block_y, block_z, shared_bytes;
+  void** parameters;
+  void** extra;
+  void* kernel;
+  CUcontext context;
+};
+static_assert(sizeof(CUkernelNodeParams) == 72);
+
+#define FOVEA_SET_NODE_PARAMETERS (CUgraphExec graph, CUgraphNode node, const CUkernelNodeParams* params)
+
+/// X(name, symbol, parameters) for the graphs that run_graph.cc makes. Those of callers are their own.
+#define FOVEA_DRIVER_GRAPH_FUNCTIONS(X)                                                                               \
+  X(cuStreamCreate, "cuStreamCreate", (CUstream * stream, unsigned flags))                                            \
+  X(cuStreamDestroy, "cuStreamDestroy_v2", (CUstream stream))                                                         \
+  X(cuStreamBeginCapture, "cuStreamBeginCapture_v2", (CUstream stream, int mode))                                     \
+  X(cuStreamEndCapture, "cuStreamEndCapture", (CUstream stream, CUgraph * graph))                                     \
+  X(cuGraphGetNodes, "cuGraphGetNodes", (CUgraph graph, CUgraphNode * nodes, std::size_t * count))                    \
+  X(cuGraphKernelNodeGetParams, "cuGraphKernelNodeGetParams_v2", (CUgraphNode node, CUkernelNodeParams * params))     \
+  X(cuGraphInstantiate, "cuGraphInstantiateWithFlags", (CUgraphExec * graph, CUgraph from, unsigned long long flags)) \
+  X(cuGraphUpload, "cuGraphUpload", (CUgraphExec graph, CUstream stream))                                             \
+  X(cuGraphExecKernelNodeSetParams, "cuGraphExecKernelNodeSetParams_v2", FOVEA_SET_NODE_PARAMETERS)                   \
+  X(cuGraphLaunch, "cuGraphLaunch", (CUgraphExec graph, CUstream stream))                                             \
+  X(cuGraphExecDestroy, "cuGraphExecDestroy", (CUgraphExec graph))                                                    \
+  X(cuGraphDestroy, "cuGraphDestroy", (CUgraph graph))
+
+#define FOVEA_LAUNCH_PARAMETERS (const CUlaunchConfig* config, CUfunction function, void** parameters, void** extra)
+
+/// X(name, symbol, parameters): every entry point that is called.
 #define FOVEA_DRIVER_FUNCTIONS(X)                                                                                      \
   X(cuInit, "cuInit", (unsigned flags))                                                                                \
   X(cuDriverGetVersion, "cuDriverGetVersion", (int* version))                                                          \
@@ -103,7 +137,8 @@ struct alignas(64) TensorMap {
   X(cuModuleGetFunction, "cuModuleGetFunction", (CUfunction * function, CUmodule module, const char* name))            \
   X(cuFuncSetAttribute, "cuFuncSetAttribute", (CUfunction function, int attribute, int value))                         \
   X(cuTensorMapEncodeTiled, "cuTensorMapEncodeTiled", FOVEA_TENSOR_MAP_PARAMETERS)                                     \
-  X(cuLaunchKernelEx, "cuLaunchKernelEx", (const CUlaunchConfig* config, CUfunction function, void** parameters, void** extra))
+  X(cuLaunchKernelEx, "cuLaunchKernelEx", FOVEA_LAUNCH_PARAMETERS)                                                     \
+  FOVEA_DRIVER_GRAPH_FUNCTIONS(X)
 
 struct DriverApi {
 #define FOVEA_DRIVER_POINTER(name, symbol, parameters) CUresult(*name) parameters = nullptr;

@@ -164,7 +164,8 @@ TEST_F(Gpu, AfterPrepareOneCopyAPlanAndLaunchesARun) {
       layer.run(stream.get());
       layer.run(stream.get());
       ASSERT_EQ(counted.text(),
-                "4 cuCtxGetCurrent, 1 cuMemcpyHtoDAsync, 3 cuStreamIsCapturing, 1 cuEventRecord, 1 cuEventQuery, 4 cuLaunchKernelEx");
+                "4 cuCtxGetCurrent, 1 cuMemcpyHtoDAsync, 3 cuStreamIsCapturing, 1 cuEventRecord, 1 cuEventQuery, "
+                "4 cuGraphExecKernelNodeSetParams, 2 cuGraphLaunch");
     }
     Engine(*gpu_).synchronise(stream.get());
   }
@@ -242,7 +243,7 @@ TEST_F(Gpu, AfterAnErrorTheNextCallWorks) {
             0u);
   {
     CountedDriver counted(driver());
-    counted.fail("cuLaunchKernelEx", 701);
+    counted.fail("cuGraphLaunch", 701);
     EXPECT_NE(error_of([&] { layer.run(); }).find("kernel attention_sm80"), std::string::npos);
     counted.fail("cuModuleLoadData", 209);
     EXPECT_NE(error_of([&] { Layer another(*gpu_); }).find("CUDA_ERROR_NO_BINARY_FOR_GPU"), std::string::npos);

@@ -30,6 +30,7 @@ class Host : public ::testing::Test {
   static void SetUpTestSuite() {
     setenv("FOVEA_NVRTC_PATH", FOVEA_FAKE_NVRTC, 1);
     setenv("FOVEA_CACHE_DIR", "", 1);
+    setenv("FOVEA_LOG", "0", 1);
   }
 
   static AttentionSpec spec(std::size_t num_formats = 1) {
@@ -210,7 +211,7 @@ TEST_F(Host, AfterPrepareOneCopyAPlanAndLaunchesARun) {
   // Nothing is allocated, compiled, loaded or waited for.
   EXPECT_EQ(counted_.text(),
             "1200 cuCtxGetCurrent, 100 cuMemcpyHtoDAsync, 1100 cuStreamIsCapturing, 100 cuEventRecord, 100 cuEventQuery, "
-            "2000 cuLaunchKernelEx");
+            "2000 cuGraphExecKernelNodeSetParams, 1000 cuGraphLaunch");
 }
 
 TEST_F(Host, OnlyAHostThatIsThreePlansAheadWaits) {
@@ -245,7 +246,7 @@ TEST_F(Host, EverythingIsGivenBack) {
   }
   const testing::FakeGpu& gpu = fake_.gpu();
   EXPECT_EQ(gpu.allocated_bytes, 0u);
-  EXPECT_EQ(gpu.num_host_allocations + gpu.num_modules + gpu.num_events + gpu.num_contexts, 0);
+  EXPECT_EQ(gpu.num_host_allocations + gpu.num_modules + gpu.num_events + gpu.num_streams + gpu.num_graphs + gpu.num_contexts, 0);
   EXPECT_EQ(gpu.current, nullptr) << "a context was left current";
 }
 
@@ -322,22 +323,36 @@ TEST_F(Host, NoMemoryForAPlan) {
 
 TEST_F(Host, ALaunchThatFails) {
   Layer layer(Engine({.backend = "cuda"}), spec(), kLimits);
-  layer.plan({{1, 30000}});
+  const std::string why = ": CUDA_ERROR_LAUNCH_OUT_OF_RESOURCES (too many resources requested for launch): kernel attention_sm80 16x";
+  const std::string merges = "kernel merge_partials, grid 2 x 128 threads, 0 bytes of shared memory";
+  layer.plan({{1, 20}});
   counted_.fail("cuLaunchKernelEx", 701);
-  const std::string text = error_of([&] { layer.run(); });
-  EXPECT_EQ(
-      text.find(
-          "cuLaunchKernelEx: CUDA_ERROR_LAUNCH_OUT_OF_RESOURCES (too many resources requested for launch): kernel attention_sm80 16x"),
-      0u)
-      << text;
+  std::string text = error_of([&] { layer.run(); });
+  EXPECT_EQ(text.find("cuLaunchKernelEx" + why), 0u) << text;
   EXPECT_NE(text.find(", grid "), std::string::npos) << text;
   EXPECT_EQ(fake_.gpu().current, nullptr);
-  counted_.fail("cuLaunchKernelEx", 701, 1);
-  EXPECT_NE(error_of([&] { layer.run(); }).find("kernel merge_partials, grid 2 x 128 threads, 0 bytes of shared memory, on cuda:0"),
-            std::string::npos);
+  layer.plan({{1, 30000}});
+  counted_.fail("cuGraphLaunch", 701);
+  text = error_of([&] { layer.run(); });
+  EXPECT_EQ(text.find("cuGraphLaunch" + why), 0u) << text;
+  EXPECT_NE(text.find("; " + merges + "; on cuda:0"), std::string::npos) << text;
+  counted_.fail("cuGraphExecKernelNodeSetParams", 701, 1);
+  EXPECT_NE(error_of([&] { layer.run(); }).find(merges), std::string::npos);
   fake_.gpu().launches.clear();
   layer.run();
   EXPECT_EQ(kernels_of(fake_.gpu().launches), "attention merge_partials");
+}
+
+/// Where graphs can't be made, kernels are launched one by one.
+TEST_F(Host, WithoutGraphs) {
+  const Engine engine({.backend = "cuda"});
+  counted_.fail("cuGraphInstantiate", 1);
+  Layer layer(engine, spec(), kLimits);
+  counted_.forget();
+  layer.plan({{1, 30000}});
+  layer.run();
+  EXPECT_EQ(kernels_of(fake_.gpu().launches), "attention merge_partials");
+  EXPECT_EQ(counted_.count("cuLaunchKernelEx"), 2);
 }
 
 TEST_F(Host, ACopyThatFailsLeavesAPlanThatSaysSo) {

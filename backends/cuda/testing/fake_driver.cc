@@ -4,6 +4,7 @@
 #include <cstring>
 #include <iterator>
 #include <memory>
+#include <vector>
 
 namespace fovea::cuda {
 
@@ -16,6 +17,20 @@ struct CUmod_st {
 };
 struct CUevent_st {};
 struct CUctx_st {};
+struct CUstream_st {
+  CUgraph recorded = nullptr;  // null: not recorded
+};
+struct CUgraphNode_st {
+  CUfunction function;
+  testing::FakeLaunch launch;
+};
+struct CUgraph_st {
+  std::vector<std::unique_ptr<CUgraphNode_st>> nodes;
+};
+struct CUgraphExec_st {
+  std::map<CUgraphNode, std::size_t> indices;
+  std::vector<testing::FakeLaunch> launches;
+};
 
 namespace testing {
 namespace {
@@ -207,6 +222,14 @@ CUresult get_function(CUfunction* function, CUmodule module, const char* name) {
   return kSuccess;
 }
 CUresult set_attribute(CUfunction, int, int) { return kSuccess; }
+/// Its arguments, as they are now.
+KernelParams params_of(CUfunction function, void** parameters) {
+  KernelParams params{};
+  if (function->name == "attention" || function->name == "merge_partials" || function->name == "compose_levels") {
+    std::memcpy(&params, parameters[0], sizeof params);
+  }
+  return params;
+}
 CUresult launch(const CUlaunchConfig* config, CUfunction function, void** parameters, void**) {
   if (!in_context()) {
     return kInvalidContext;
@@ -215,17 +238,89 @@ CUresult launch(const CUlaunchConfig* config, CUfunction function, void** parame
   for (unsigned i = 0; i < config->num_attributes; ++i) {
     programmatic |= config->attributes[i].id == kProgrammaticStreamSerialization && config->attributes[i].value.number != 0;
   }
-  FakeLaunch launch{.kernel = function->name,
-                    .grid = static_cast<int>(config->grid_x),
-                    .threads = static_cast<int>(config->block_x),
-                    .shared_bytes = static_cast<int>(config->shared_bytes),
-                    .stream = config->stream,
-                    .programmatic = programmatic,
-                    .params = {}};
-  if (function->name == "attention" || function->name == "merge_partials" || function->name == "compose_levels") {
-    std::memcpy(&launch.params, parameters[0], sizeof launch.params);
+  const FakeLaunch launch{.kernel = function->name,
+                          .grid = static_cast<int>(config->grid_x),
+                          .threads = static_cast<int>(config->block_x),
+                          .shared_bytes = static_cast<int>(config->shared_bytes),
+                          .stream = config->stream,
+                          .programmatic = programmatic,
+                          .params = params_of(function, parameters)};
+  if (config->stream != nullptr && config->stream == fake->recording) {
+    config->stream->recorded->nodes.push_back(std::make_unique<CUgraphNode_st>(CUgraphNode_st{function, launch}));
+  } else {
+    fake->launches.push_back(launch);
   }
-  fake->launches.push_back(launch);
+  return kSuccess;
+}
+CUresult create_stream(CUstream* stream, unsigned) {
+  *stream = new CUstream_st;
+  ++fake->num_streams;
+  return in_context() ? kSuccess : kInvalidContext;
+}
+CUresult destroy_stream(CUstream stream) {
+  fake->recording = fake->recording == stream ? nullptr : fake->recording;
+  delete stream;
+  --fake->num_streams;
+  return kSuccess;
+}
+CUresult begin_capture(CUstream stream, int) {
+  stream->recorded = new CUgraph_st;
+  fake->recording = stream;
+  ++fake->num_graphs;
+  return kSuccess;
+}
+CUresult end_capture(CUstream stream, CUgraph* graph) {
+  *graph = stream->recorded;
+  fake->recording = nullptr;
+  return kSuccess;
+}
+CUresult graph_nodes(CUgraph graph, CUgraphNode* nodes, std::size_t* count) {
+  std::size_t i = graph->nodes.size();
+  *count = i;
+  for (const auto& node : graph->nodes) {
+    nodes[--i] = node.get();  // in no order that anybody may rely on
+  }
+  return kSuccess;
+}
+CUresult node_params(CUgraphNode node, CUkernelNodeParams* params) {
+  params->function = node->function;
+  return kSuccess;
+}
+CUresult instantiate(CUgraphExec* executable, CUgraph graph, unsigned long long) {
+  *executable = new CUgraphExec_st;
+  for (const auto& node : graph->nodes) {
+    (*executable)->indices[node.get()] = (*executable)->launches.size();
+    (*executable)->launches.push_back(node->launch);
+  }
+  ++fake->num_graphs;
+  return kSuccess;
+}
+CUresult upload(CUgraphExec, CUstream) { return kSuccess; }
+CUresult set_node_params(CUgraphExec executable, CUgraphNode node, const CUkernelNodeParams* params) {
+  const auto it = executable->indices.find(node);
+  if (it == executable->indices.end()) {
+    return kInvalidValue;
+  }
+  FakeLaunch& launch = executable->launches[it->second];
+  launch.grid = static_cast<int>(params->grid_x);
+  launch.params = params_of(params->function, params->parameters);
+  return kSuccess;
+}
+CUresult launch_graph(CUgraphExec executable, CUstream stream) {
+  for (FakeLaunch launch : executable->launches) {
+    launch.stream = stream;
+    fake->launches.push_back(launch);
+  }
+  return in_context() ? kSuccess : kInvalidContext;
+}
+CUresult destroy_executable(CUgraphExec executable) {
+  delete executable;
+  --fake->num_graphs;
+  return kSuccess;
+}
+CUresult destroy_graph(CUgraph graph) {
+  delete graph;
+  --fake->num_graphs;
   return kSuccess;
 }
 
@@ -264,7 +359,19 @@ DriverApi table() {
           .cuModuleUnload = unload_module,
           .cuModuleGetFunction = get_function,
           .cuFuncSetAttribute = set_attribute,
-          .cuLaunchKernelEx = launch};
+          .cuLaunchKernelEx = launch,
+          .cuStreamCreate = create_stream,
+          .cuStreamDestroy = destroy_stream,
+          .cuStreamBeginCapture = begin_capture,
+          .cuStreamEndCapture = end_capture,
+          .cuGraphGetNodes = graph_nodes,
+          .cuGraphKernelNodeGetParams = node_params,
+          .cuGraphInstantiate = instantiate,
+          .cuGraphUpload = upload,
+          .cuGraphExecKernelNodeSetParams = set_node_params,
+          .cuGraphLaunch = launch_graph,
+          .cuGraphExecDestroy = destroy_executable,
+          .cuGraphDestroy = destroy_graph};
 }
 
 }  // namespace

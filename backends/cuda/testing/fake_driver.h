@@ -32,7 +32,8 @@ struct FakeGpu {
   CUcontext current = nullptr;
   std::map<std::uintptr_t, std::size_t> allocations;  // of device memory
   std::size_t allocated_bytes = 0;
-  int num_host_allocations = 0, num_modules = 0, num_events = 0, num_contexts = 0;  // that are alive
+  int num_host_allocations = 0, num_modules = 0, num_events = 0, num_streams = 0, num_graphs = 0, num_contexts = 0;  // that are alive
+  CUstream recording = nullptr;
   std::vector<FakeLaunch> launches;
 
   void fill_memory(unsigned char byte);  // every allocation
