@@ -125,6 +125,10 @@ DEFECTS = {
         (KERNEL + "stage.h", "args.scales != nullptr ? args.scales[c] : args.scale, row);", "args.scales != nullptr ? args.scales[c] : 1.0f, row);")],
     "query scale lost where queries transform": [
         (KERNEL + "rows.h", "const Vec scale = broadcast(params.q_scale);", "const Vec scale = broadcast(1.0f);")],
+    "rotary rows turn the other way": [
+        ("portable/rope.h", "a[i] = before * cosines[i] - b[i] * sines[i];", "a[i] = before * cosines[i] + b[i] * sines[i];")],
+    "classes of tiles: the last of several is not looked at": [
+        ("portable/tile_class.h", "j <= tile.kv_pos.hi / map.tile_kv; ++j", "j < max_(tile.kv_pos.lo / map.tile_kv + 1, tile.kv_pos.hi / map.tile_kv); ++j")],
     "chunks begin one token late": [
         ("portable/kv_range.h", "max_(0, q_first / range.chunk * range.chunk)", "max_(0, q_first / range.chunk * range.chunk + 1)")],
 }
