@@ -113,6 +113,27 @@ void check_not_capturing(const Backend& backend, Stream stream) {
               "before each replay instead, outside the graph (docs/cuda-graphs.md)");
 }
 
+void check_memory_of_run(const Backend& backend, const PlannedBatch& batch, const RunArgs& args) {
+  const auto check = [&](const TensorView& tensor, std::string_view name, int format) {
+    if (!tensor.defined() || tensor.numel() == 0) {
+      return;
+    }
+    const std::string found = backend.foreign_memory(tensor.data);
+    FOVEA_CHECK(found.empty(), "run: {}{} is said to be on {}, but its data is {}; a device reads its own memory",
+                format < 0 ? "" : fmt::format("kv[{}].", format), name, tensor.device.to_string(), found);
+  };
+  check(args.q, "q", -1);
+  check(args.o, "o", -1);
+  check(args.lse, "lse", -1);
+  for (std::size_t f = 0; f < args.kv.size(); ++f) {
+    check(args.kv[f].k, "k", static_cast<int>(f));
+    check(args.kv[f].v, "v", static_cast<int>(f));
+    check(args.kv[f].k_scale.tensor, "k_scale", static_cast<int>(f));
+    check(args.kv[f].v_scale.tensor, "v_scale", static_cast<int>(f));
+    check(batch.page_ids[f], "page_ids", static_cast<int>(f));
+  }
+}
+
 void check_pages_of_run(const Attention::Impl& attention, const RunArgs& args, const KernelParams& params) {
   std::int64_t num_pages[kMaxFormats] = {};
   for (std::size_t f = 0; f < args.kv.size(); ++f) {

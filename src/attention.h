@@ -111,6 +111,9 @@ void check_planned(const Plan::Impl& plan, std::int32_t mask_group, std::string_
 /// Throws InvalidArgument while `stream` is captured: lengths on the host are read once, not at every replay.
 void check_not_capturing(const Backend& backend, Stream stream);
 
+/// FOVEA_CHECK_RUNS: that tensors are where their views say, as far as the device's driver knows.
+void check_memory_of_run(const Backend& backend, const PlannedBatch& batch, const RunArgs& args);
+
 /// FOVEA_CHECK_RUNS: the page ids a run is about to read, against its cache tensors.
 void check_pages_of_run(const Attention::Impl& attention, const RunArgs& args, const KernelParams& params);
 

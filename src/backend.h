@@ -155,6 +155,8 @@ class Backend {
   virtual void copy_to_host(void* to, const void* from, std::size_t bytes) const { std::memcpy(to, from, bytes); }
   virtual void fill(void* memory, unsigned char byte, std::size_t bytes) const { std::memset(memory, byte, bytes); }
   virtual void synchronise(Stream) const {}
+  /// Empty where this device can read it, as far as is known; else whose memory it is.
+  virtual std::string foreign_memory(const void*) const { return {}; }
   virtual bool is_capturing(Stream) const { return false; }  // into a graph
   virtual void merge_states(const MergeStatesParams& params, Stream stream) const = 0;
   virtual void append_kv(const AppendParams& params, Stream stream) const = 0;

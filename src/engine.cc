@@ -72,6 +72,7 @@ void Attention::run(const Plan& plan, const RunArgs& args, Stream stream) const 
   params.variant_params = variant_params.bytes;
   check_run(impl_->problem, *impl_->variant, p.batch, args, impl_->backend->device(), params);
   if (check_runs_enabled()) {
+    check_memory_of_run(*impl_->backend, p.batch, args);
     check_pages_of_run(*impl_, args, params);
   }
   params.plan = p.device_arrays_of(args.mask_group);

@@ -9,10 +9,11 @@ mkdir -p "$logs"
 export LD_LIBRARY_PATH=$here/lib FOVEA_LOG=0
 export FOVEA_CACHE_DIR=${FOVEA_CACHE_DIR:-$(mktemp -d)}
 shards=$(nproc)
-chmod +x "$here"/{fovea,conformance_test,cuda_ops_test,cuda_ptx_test}
+chmod +x "$here"/{fovea,conformance_test,cuda_ops_test,cuda_gpu_test,cuda_ptx_test}
 "$here/fovea" devices | tee "$logs/devices"
 "$here/cuda_ops_test" > "$logs/ops" 2>&1
 status=$?
+"$here/cuda_gpu_test" > "$logs/gpu" 2>&1 || status=1
 "$here/cuda_ptx_test" > "$logs/ptx" 2>&1 || status=1
 pids=()
 for ((s = 0; s < shards; ++s)); do
@@ -32,7 +33,7 @@ if command -v compute-sanitizer > /dev/null; then
     echo "$tool: $(tail -1 "$logs/$tool")"
   done
 fi
-grep -h -E '^\[  (PASSED|FAILED)  \]' "$logs"/{ops,ptx,conformance.*} | sort | uniq -c
+grep -h -E '^\[  (PASSED|FAILED)  \]' "$logs"/{ops,gpu,ptx,conformance.*} | sort | uniq -c
 grep -h -E 'cases passed' "$logs"/check.* | sort | uniq -c
 grep -h -A1 'FAILED case' "$logs"/check.* | cut -c1-400
 echo "GPU tests: $([[ $status == 0 ]] && echo all passed || echo FAILED), logs in $logs"

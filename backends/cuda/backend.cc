@@ -68,6 +68,7 @@ class CudaBackend : public Backend {
     const ContextScope scope(gpu_.context());
     checked("cuStreamSynchronize", driver().api.cuStreamSynchronize(cu_stream(stream)), "cuda:{}", gpu_.id);
   }
+  std::string foreign_memory(const void* memory) const override { return cuda::foreign_memory(gpu_, memory); }
   bool is_capturing(Stream stream) const override {
     const ContextScope scope(gpu_.context());
     return cuda::is_capturing(cu_stream(stream));

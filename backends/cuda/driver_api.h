@@ -21,6 +21,7 @@ using CUgraphNode = struct CUgraphNode_st*;
 using CUgraphExec = struct CUgraphExec_st*;
 
 inline constexpr CUresult kSuccess = 0;
+inline constexpr CUresult kInvalidValue = 1;
 inline constexpr CUresult kOutOfMemory = 2;
 inline constexpr CUresult kNoDevice = 100;
 inline constexpr CUresult kNotReady = 600;
@@ -35,6 +36,11 @@ inline constexpr int kMaxSharedMemoryPerBlockOptin = 97;
 // CUfunction_attribute
 inline constexpr int kMaxDynamicSharedBytes = 8;
 inline constexpr int kPreferredSharedMemoryCarveout = 9;  // percent
+
+// CUpointer_attribute, and a CUmemorytype
+inline constexpr int kMemoryType = 2;
+inline constexpr int kDeviceOrdinal = 9;
+inline constexpr int kDeviceMemory = 2;
 
 inline constexpr unsigned kEventDisableTiming = 2;
 inline constexpr unsigned kStreamNonBlocking = 1;
@@ -123,6 +129,7 @@ static_assert(sizeof(CUkernelNodeParams) == 72);
   X(cuMemcpyDtoH, "cuMemcpyDtoH_v2", (void* to, CUdeviceptr from, std::size_t bytes))                                  \
   X(cuMemcpyHtoDAsync, "cuMemcpyHtoDAsync_v2", (CUdeviceptr to, const void* from, std::size_t bytes, CUstream stream)) \
   X(cuMemsetD8, "cuMemsetD8_v2", (CUdeviceptr memory, unsigned char byte, std::size_t bytes))                          \
+  X(cuPointerGetAttribute, "cuPointerGetAttribute", (void* value, int attribute, CUdeviceptr memory))                  \
   X(cuMemGetInfo, "cuMemGetInfo_v2", (std::size_t * free, std::size_t * total))                                        \
   X(cuStreamSynchronize, "cuStreamSynchronize", (CUstream stream))                                                     \
   X(cuStreamIsCapturing, "cuStreamIsCapturing", (CUstream stream, int* status))                                        \

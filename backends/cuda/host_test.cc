@@ -380,6 +380,26 @@ TEST_F(Host, TensorsOnAnotherDevice) {
   EXPECT_FALSE(fake_.gpu().launches.empty());
 }
 
+/// What FOVEA_CHECK_RUNS adds: views may be wrong about where their memory is.
+TEST_F(Host, MemoryThatIsNotWhereItsViewSays) {
+  Layer layer(Engine({.backend = "cuda"}), spec(), kLimits);
+  layer.plan({{1, 300}});
+  const Plan::Impl& plan = *layer.plan().impl();
+  const auto check = [&](const RunArgs& args) {
+    return error_of([&] { check_memory_of_run(*plan.attention->backend, plan.batch, args); });
+  };
+  EXPECT_EQ(check(layer.args()), "no error");
+  RunArgs args = layer.args();
+  std::uint16_t on_host[8] = {};
+  args.q.data = on_host;
+  EXPECT_EQ(check(args),
+            "run: q is said to be on cuda:0, but its data is host memory that CUDA does not know; a device reads its own memory");
+  fake_.gpu().owner_of_memory = 1;
+  args = layer.args();
+  args.q = args.o = {};
+  EXPECT_EQ(check(args), "run: kv[0].k is said to be on cuda:0, but its data is memory of cuda:1; a device reads its own memory");
+}
+
 // ---- The tools
 // ----------------------------------------------------------------------------------------------------------------------------
 

@@ -131,6 +131,20 @@ class CudaDevicePlan : public DevicePlan {
 
 }  // namespace
 
+std::string foreign_memory(const Gpu& gpu, const void* memory) {
+  const ContextScope scope(gpu.context());
+  const DriverApi& api = driver().api;
+  int type = 0, owner = gpu.id;
+  if (const CUresult result = api.cuPointerGetAttribute(&type, kMemoryType, device_pointer(memory)); result == kInvalidValue) {
+    return "host memory that CUDA does not know";
+  } else {
+    checked("cuPointerGetAttribute", result, "{}", memory);
+  }
+  checked("cuPointerGetAttribute", api.cuPointerGetAttribute(&owner, kDeviceOrdinal, device_pointer(memory)), "{}", memory);
+  // Page-locked host memory and managed memory can be read from everywhere.
+  return type == kDeviceMemory && owner != gpu.id ? fmt::format("memory of cuda:{}", owner) : std::string();
+}
+
 bool is_capturing(CUstream stream) {
   if (stream == nullptr || stream == kLegacyStream) {
     return false;  // it can't be captured, and to ask while another stream is captured would spoil that

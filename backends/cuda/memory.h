@@ -12,6 +12,9 @@ namespace fovea::cuda {
 inline CUdeviceptr device_pointer(const void* memory) { return reinterpret_cast<CUdeviceptr>(memory); }
 inline CUstream cu_stream(Stream stream) { return static_cast<CUstream>(stream.handle); }
 
+/// Backend::foreign_memory().
+std::string foreign_memory(const Gpu& gpu, const void* memory);
+
 /// Into a graph? In the stream's context.
 bool is_capturing(CUstream stream);
 

@@ -35,7 +35,7 @@ struct CUgraphExec_st {
 namespace testing {
 namespace {
 
-constexpr CUresult kInvalidValue = 1, kInvalidDevice = 101, kInvalidContext = 201;
+constexpr CUresult kInvalidDevice = 101, kInvalidContext = 201;
 constexpr std::size_t kAlignment = 256;
 
 FakeGpu* fake = nullptr;
@@ -174,6 +174,14 @@ CUresult set_memory(CUdeviceptr memory, unsigned char byte, std::size_t bytes) {
     return in_context() ? kInvalidValue : kInvalidContext;
   }
   std::memset(reinterpret_cast<void*>(memory), byte, bytes);
+  return kSuccess;
+}
+CUresult pointer_attribute(void* value, int attribute, CUdeviceptr memory) {
+  if (!is_device_memory(memory, 1)) {
+    return kInvalidValue;
+  }
+  const int number = attribute == kMemoryType ? kDeviceMemory : fake->owner_of_memory;
+  std::memcpy(value, &number, sizeof number);
   return kSuccess;
 }
 CUresult memory_left(std::size_t* free, std::size_t* total) {
@@ -346,6 +354,7 @@ DriverApi table() {
           .cuMemcpyDtoH = copy_to_host,
           .cuMemcpyHtoDAsync = copy_async,
           .cuMemsetD8 = set_memory,
+          .cuPointerGetAttribute = pointer_attribute,
           .cuMemGetInfo = memory_left,
           .cuStreamSynchronize = synchronise_stream,
           .cuStreamIsCapturing = is_capturing,

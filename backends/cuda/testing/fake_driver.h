@@ -28,6 +28,7 @@ struct FakeGpu {
   std::size_t memory_bytes = std::size_t{1} << 30;
   bool events_are_done = true;  // else the GPU never comes to what it has been given
   int capture_status = 0;       // of every stream
+  int owner_of_memory = 0;      // the GPU that all of it is said to be on
 
   CUcontext current = nullptr;
   std::map<std::uintptr_t, std::size_t> allocations;  // of device memory
