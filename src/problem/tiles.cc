@@ -6,6 +6,11 @@
 namespace fovea {
 namespace {
 
+/// A length and a tile fit 32 bits together.
+bool is_tile(std::int32_t tile_q, std::int32_t tile_kv) {
+  return tile_q >= 1 && tile_kv >= 1 && tile_q <= kUnbounded && tile_kv <= kUnbounded;
+}
+
 /// Request r's classes are as many as its lengths say, and each is one.
 void check_request(std::string_view where, const TileMap& map, std::int32_t r, const Request& request) {
   const std::int32_t begin = map.class_indptr[r], end = map.class_indptr[r + 1];
@@ -30,8 +35,8 @@ TileMap check_tiles(std::string_view where, const TileClasses& tiles, const Requ
     FOVEA_CHECK(!tiles.class_indptr.defined(), "{}: tiles.class_indptr is given without tiles.classes", where);
     return {};
   }
-  FOVEA_CHECK(tiles.tile_q >= 1 && tiles.tile_kv >= 1, "{}: tiles of {} query tokens x {} positions; both must be at least 1", where,
-              tiles.tile_q, tiles.tile_kv);
+  FOVEA_CHECK(is_tile(tiles.tile_q, tiles.tile_kv), "{}: tiles of {} query tokens x {} positions; both must be 1 to {}", where,
+              tiles.tile_q, tiles.tile_kv, kUnbounded);
   const Argument name{where, "tiles", -1, ""};
   check_any_vector(name.of("classes"), tiles.classes, DType::u8, Device{});
   check_vector(name.of("class_indptr"), tiles.class_indptr, DType::i32, std::int64_t{requests.num_requests} + 1, Device{});
@@ -50,8 +55,8 @@ TileMap check_tiles(std::string_view where, const TileClasses& tiles, const Requ
 }
 
 void check_classify_options(const ClassifyOptions& options) {
-  FOVEA_CHECK(options.tile_q >= 1 && options.tile_kv >= 1,
-              "classify_tiles: tiles of {} query tokens x {} positions; both must be at least 1", options.tile_q, options.tile_kv);
+  FOVEA_CHECK(is_tile(options.tile_q, options.tile_kv), "classify_tiles: tiles of {} query tokens x {} positions; both must be 1 to {}",
+              options.tile_q, options.tile_kv, kUnbounded);
 }
 
 }  // namespace fovea

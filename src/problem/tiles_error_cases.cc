@@ -31,7 +31,9 @@ std::vector<ErrorCase> tiles_error_cases() {
   using T = Tiles;
   return {
       wrong<T>("plan: tiles.class_indptr is given without tiles.classes", [](T& t) { t.tiles.classes = {}; }),
-      wrong<T>("plan: tiles of 0 query tokens x 4 positions; both must be at least 1", [](T& t) { t.tiles.tile_q = 0; }),
+      wrong<T>("plan: tiles of 0 query tokens x 4 positions; both must be 1 to 1073741824", [](T& t) { t.tiles.tile_q = 0; }),
+      wrong<T>("plan: tiles of 2 query tokens x 2147483647 positions; both must be 1 to 1073741824",
+               [](T& t) { t.tiles.tile_kv = 2147483647; }),
       wrong<T>("plan: tiles.classes has dtype i32; it needs u8", [](T& t) { t.tiles.classes.dtype = DType::i32; }),
       wrong<T>("plan: tiles.classes is on cuda:1 but the engine runs on cpu", [](T& t) { set_cuda(t.tiles.classes); }),
       wrong<T>("plan: tiles.class_indptr is not given; it needs one axis", [](T& t) { t.tiles.class_indptr = {}; }),
@@ -48,7 +50,7 @@ std::vector<ErrorCase> tiles_error_cases() {
                "5, kv_len 9)",
                [](T& t) { t.tiles.per_head = true; }),
       wrong<T>("plan: tiles.classes[9] = 3 (request 1); a class is 0 (empty), 1 (mixed) or 2 (full)", [](T& t) { t.classes[9] = 3; }),
-      wrong<Classify>("classify_tiles: tiles of 64 query tokens x 0 positions; both must be at least 1",
+      wrong<Classify>("classify_tiles: tiles of 64 query tokens x 0 positions; both must be 1 to 1073741824",
                       [](Classify& c) { c.options.tile_kv = 0; }),
   };
 }
