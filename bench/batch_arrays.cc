@@ -2,6 +2,8 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
+#include <cstdint>
 #include <limits>
 #include <numeric>
 
@@ -87,7 +89,7 @@ void BatchArrays::put_pages_on(const Engine& engine) {
   }
 }
 
-std::vector<BatchArrays::Piece> BatchArrays::pieces(std::int32_t max_tokens, std::int32_t last_tokens) const {
+std::vector<BatchArrays::Piece> BatchArrays::pieces(std::int32_t max_tokens, std::int64_t window) const {
   std::vector<Piece> pieces;
   const auto add = [&](std::int32_t slot, std::int32_t num_tokens) {
     for (std::int32_t at = 0; at < num_tokens; at += max_tokens) {
@@ -98,6 +100,8 @@ std::vector<BatchArrays::Piece> BatchArrays::pieces(std::int32_t max_tokens, std
     const Table& table = tables_[f];
     for (std::size_t group = 0; group + 1 < table.page_indptr.size(); ++group) {
       const std::int32_t begin = table.page_indptr[group], end = table.page_indptr[group + 1];
+      const std::int64_t seen = window == 0 ? INT32_MAX : window + qo_indptr_[group + 1] - qo_indptr_[group] - 1;
+      const auto last_tokens = static_cast<std::int32_t>(std::min<std::int64_t>(seen, INT32_MAX));
       if (!formats_[f].has_table) {
         const std::int32_t count = std::min(last_tokens, end - begin);
         add(end - count, count);

@@ -27,9 +27,9 @@ class BatchArrays {
   struct Piece {
     std::int32_t slot, num_tokens;  // slot: page * page_size + offset
   };
-  /// The tables' tokens in order, in pieces of at most so many tokens; of each group the last `last_tokens` alone.
-  std::vector<Piece> pieces(std::int32_t max_tokens, std::int32_t last_tokens = kAllTokens) const;
-  static constexpr std::int32_t kAllTokens = 0x7fffffff;
+  /// The tables' tokens in order, in pieces of at most so many tokens. With a window of so many tokens those alone that the requests'
+  /// queries, their last tokens, see; of batches with one format.
+  std::vector<Piece> pieces(std::int32_t max_tokens, std::int64_t window = 0) const;
 
  private:
   struct Table {

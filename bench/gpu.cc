@@ -164,10 +164,8 @@ LoadList::LoadList(const Gpu& gpu, const Workload& workload, const BatchArrays& 
   k_token_bytes_ = static_cast<std::int32_t>(bytes_of(spec.k_dtype, std::int64_t{spec.num_kv_heads} * spec.head_dim_qk));
   v_token_bytes_ = static_cast<std::int32_t>(bytes_of(spec.v_dtype, std::int64_t{spec.num_kv_heads} * vo));
   std::vector<cuda::probe::LoadEntry> entries;
-  const bool decode = std::all_of(workload.requests.begin(), workload.requests.end(), [](const auto& r) { return r.qo_len == 1; });
-  const std::int64_t window = decode && spec.formats.size() == 1 ? window_of(workload) : 0;
-  const std::int32_t last_tokens = window > 0 ? static_cast<std::int32_t>(window) : BatchArrays::kAllTokens;
-  for (const BatchArrays::Piece& piece : arrays.pieces(std::max(1, kEntryBytes / k_token_bytes_), last_tokens)) {
+  const std::int64_t window = spec.formats.size() == 1 ? window_of(workload) : 0;
+  for (const BatchArrays::Piece& piece : arrays.pieces(std::max(1, kEntryBytes / k_token_bytes_), window)) {
     num_tokens_ += piece.num_tokens;
     entries.push_back({.slot = piece.slot, .num_tokens = piece.num_tokens});
   }

@@ -72,7 +72,7 @@ class LoadList {
  public:
   /// Rows of K and V over all heads are multiples of the 512 bytes that the kernel copies at a time.
   static bool serves(const AttentionSpec& spec);
-  /// What the workload's queries see: all, or what is in their window where requests have one query each.
+  /// What the workload's queries see: all, or what is in their window.
   LoadList(const Gpu& gpu, const Workload& workload, const BatchArrays& arrays);
   std::int64_t bytes() const { return num_tokens_ * (k_token_bytes_ + v_token_bytes_); }
 

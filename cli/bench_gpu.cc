@@ -29,6 +29,15 @@ std::vector<bench::GpuPoint> points_of(const GpuBenchOptions& options, std::vect
   return points.empty() ? std::move(otherwise) : points;
 }
 
+/// The kernel that explain() says was chosen.
+std::string kernel_of(const bench::Layer& layer) {
+  const std::string text = layer.explain();
+  const std::size_t chosen = text.find(" chosen");
+  const std::size_t line = text.rfind('\n', chosen) + 1;
+  const std::size_t begin = text.find_first_not_of(' ', line);
+  return chosen == std::string::npos ? "" : text.substr(begin, text.find(' ', begin) - begin);
+}
+
 std::vector<std::vector<double>> turns(std::span<const bench::SelfTimed> contestants, const std::string& name, int rounds) {
   Progress progress(name, 1);
   return bench::take_turns(contestants, rounds, [&](int done, int total) { progress.update(done, std::int64_t{total}); });
@@ -66,7 +75,8 @@ class DecodeMatch {
                 .us = bench::quantiles(times[0]),
                 .ratio = bench::median(bench::ratios(times[against], times[0])),
                 .against = load_ ? best_.name() : "read_in_order"};
-    point.more = {{"group", workload.spec.num_qo_heads / workload.spec.num_kv_heads},
+    point.more = {{"kernel", kernel_of(layer_)},
+                  {"group", workload.spec.num_qo_heads / workload.spec.num_kv_heads},
                   {"kv_bytes", kv_bytes_},
                   {"copies", num_copies_},
                   {"gb_per_s", gb_per_s(0)},
@@ -140,7 +150,8 @@ Point measure_prefill(const bench::Gpu& gpu, const bench::Workload& workload, co
               .us = bench::quantiles(times[0]),
               .ratio = bench::median(bench::ratios(times[1], times[0])) * flops / peak.flops(),
               .against = "mma_bf16"};
-  point.more = {{"tflop_per_s", flops / point.us.median / 1e6},
+  point.more = {{"kernel", kernel_of(layer)},
+                {"tflop_per_s", flops / point.us.median / 1e6},
                 {"gflop", flops / 1e9},
                 {"mma_peak_tflop_per_s", peak.flops() / bench::median(times[1]) / 1e6}};
   return point;

@@ -113,6 +113,16 @@ void ReferenceCheck::make_dense(const Step& step, std::int32_t layer, std::span<
     const ServedRequest& request = requests_[static_cast<std::size_t>(step.work[static_cast<std::size_t>(piece.work)].request)];
     const auto count = static_cast<std::size_t>(piece.num_tokens);
     const auto dim_qk = static_cast<std::size_t>(model.head_dim_qk), dim_vo = static_cast<std::size_t>(model.head_dim_vo);
+    if (layers_.kv_dtype == DType::bf16) {  // as they are made
+      auto* const k = reinterpret_cast<std::uint16_t*>(dense.k.data()) + static_cast<std::size_t>(piece.first_slot) * dim_qk;
+      auto* const v = reinterpret_cast<std::uint16_t*>(dense.v.data()) + static_cast<std::size_t>(piece.first_slot) * dim_vo;
+      for (std::size_t token = 0; token < count; ++token) {
+        const std::uint64_t hash = request.token_hash(static_cast<std::int32_t>(token));
+        keys.fill(hash, piece.kv_head, {k + token * dim_qk, dim_qk});
+        values.fill(hash, piece.kv_head, {v + token * dim_vo, dim_vo});
+      }
+      return;
+    }
     std::vector<std::uint16_t> k(count * dim_qk), v(count * dim_vo);
     std::vector<std::int64_t> slot_mapping(count);
     for (std::size_t token = 0; token < count; ++token) {

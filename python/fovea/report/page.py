@@ -119,6 +119,8 @@ def table(replay):
     spread("plan", "plan_us", 1e-3)
     spread("append", "append_us", 1e-3)
     spread("run", "run_us", 1e-3)
+    if replay["device"] == "cuda":
+        spread("launches, on the host", "launch_us", 1e-3)
     spread("first token", "first_token_ms", 1)
     spread("between tokens", "inter_token_ms", 1)
     row("decode steps", rate(replay["decode_gb_per_s"], "GB/s of K and V", ceilings["read_gb_per_s"], "from memory"))
