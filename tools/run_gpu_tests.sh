@@ -9,11 +9,12 @@ mkdir -p "$logs"
 export LD_LIBRARY_PATH=$here/lib FOVEA_LOG=0
 export FOVEA_CACHE_DIR=${FOVEA_CACHE_DIR:-$(mktemp -d)}
 shards=$(nproc)
-chmod +x "$here"/{fovea,conformance_test,cuda_ops_test,cuda_gpu_test,cuda_ptx_test}
+chmod +x "$here"/{fovea,conformance_test,cuda_ops_test,cuda_gpu_test,cuda_host_time,cuda_ptx_test}
 "$here/fovea" devices | tee "$logs/devices"
 "$here/cuda_ops_test" > "$logs/ops" 2>&1
 status=$?
 "$here/cuda_gpu_test" > "$logs/gpu" 2>&1 || status=1
+"$here/cuda_host_time" > "$logs/host_time" 2>&1
 "$here/cuda_ptx_test" > "$logs/ptx" 2>&1 || status=1
 pids=()
 for ((s = 0; s < shards; ++s)); do
