@@ -1,5 +1,4 @@
-// What `bench` launches on GPUs compiles without spills, for every architecture we know. And where there is a GPU: the load-only kernel
-// reads each byte that it should, the chain's calls happen.
+// What `bench` launches on GPUs compiles without spills; the load-only kernel is given every token once.
 #include "bench/gpu.h"
 
 #include <gtest/gtest.h>
