@@ -9,6 +9,9 @@ PYTHON := .venv/bin/python
 CCACHE := $(shell command -v ccache 2>/dev/null)
 CONFIGURE_ARGS := $(if $(CCACHE),-DCMAKE_CXX_COMPILER_LAUNCHER=$(CCACHE),)
 CTEST := ctest --output-on-failure --no-tests=error --parallel $(JOBS)
+# Cubins of known models go into the release build where `make deps` put NVRTC (on a machine without pip they are left out).
+NVRTC = $(firstword $(wildcard .venv/lib/python3*/site-packages/nvidia/cu13/lib))
+SHIP = $(if $(NVRTC),-DFOVEA_SHIP_CUBINS=ON -DFOVEA_NVRTC=$(CURDIR)/$(NVRTC),)
 # What keeps sanitizer builds short: one instruction set, no command (its libraries are the slowest to compile), a thinner conformance
 # matrix. The full matrix is `make test-full`.
 REDUCED := -DFOVEA_CPU_ISAS=avx2 -DFOVEA_BUILD_CLI=OFF
@@ -28,7 +31,7 @@ deps: ## install what is missing: Debian packages, and Python packages into .ven
 build: deps build-release ## release build; the command is build/fovea
 
 build-release:
-	cmake --preset release $(CONFIGURE_ARGS)
+	cmake --preset release $(CONFIGURE_ARGS) $(SHIP)
 	cmake --build --preset release --parallel $(JOBS)
 	ln -sfn release/fovea build/fovea
 

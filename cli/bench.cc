@@ -10,6 +10,7 @@ void add_bench(CLI::App& app, Action& action) {
   add_bench_prefill(*command, action);
   add_bench_plan(*command, action);
   add_bench_variants(*command, action);
+  add_bench_jit(*command, action);
   command->footer(
       "Timings are medians of rounds in which the engine and what it is compared with take turns; p10 and p90 beside them.\n"
       "Examples:\n"

@@ -97,6 +97,8 @@ int run(int argc, char** argv) {
   add_explain(app, action);
   add_devices(app, action);
   add_bench(app, action);
+  add_compile(app, action);
+  add_cache(app, action);
   add_footer(app);
   try {
     app.parse(argc, argv);

@@ -7,6 +7,7 @@
 #include "backends/cuda/backend.h"
 #endif
 #include "backends/reference/backend.h"
+#include "fovea/compile.h"
 #include "src/backend.h"
 #include "src/support/check.h"
 
@@ -28,7 +29,23 @@ constexpr Entry kBackends[] = {
     {"reference", [](const EngineOptions&) { return make_reference_backend(); }},
 };
 
+std::vector<CompiledKernel> compile_for([[maybe_unused]] std::string_view architecture, [[maybe_unused]] const AttentionSpec& spec,
+                                        [[maybe_unused]] bool anew) {
+#ifdef FOVEA_HAS_CUDA
+  return compile_for_gpu(architecture, spec, anew);
+#else
+  throw Unsupported("compile: this library was built without the cuda backend (CMake's FOVEA_CUDA)");
+#endif
+}
+
 }  // namespace
+
+std::vector<CompiledKernel> compile_ahead(std::string_view architecture, const AttentionSpec& spec) {
+  return compile_for(architecture, spec, false);
+}
+std::vector<CompiledKernel> compile_anew(std::string_view architecture, const AttentionSpec& spec) {
+  return compile_for(architecture, spec, true);
+}
 
 std::unique_ptr<Backend> make_backend(const EngineOptions& options) {
   FOVEA_CHECK(0 <= options.num_threads && options.num_threads <= kMaxThreads,

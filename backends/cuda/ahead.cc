@@ -5,7 +5,12 @@
 #include <algorithm>
 #include <utility>
 
+#include "backends/builtin_variants.h"
+#include "backends/cuda/backend.h"
 #include "backends/cuda/module.h"
+#include "backends/cuda/planner.h"
+#include "backends/cuda/text_variants.h"
+#include "backends/user_variants.h"
 #include "src/jit/compile_log.h"
 #include "src/problem/problem.h"
 #include "src/support/check.h"
@@ -44,21 +49,28 @@ GpuLimits limits_of_architecture(std::string_view architecture) {
   throw InvalidArgument(fmt::format("compile: architecture '{}' is not known; known: {}", architecture, known));
 }
 
-Choice choice_for(const Problem& problem, const VariantShape& variant, const GpuLimits& gpu) {
+const Candidate& cheapest_of(const Problem& problem, std::span<const Candidate> candidates) {
   std::string refusals;
-  Candidate best;
-  for (const AttentionKernel& kernel : attention_kernels()) {
-    Candidate candidate = kernel.candidate(problem, variant, gpu);
+  const Candidate* best = nullptr;
+  for (const Candidate& candidate : candidates) {
     if (!candidate.refusal.empty()) {
       refusals += fmt::format("\n    {:<18} {}", candidate.kernel, candidate.refusal);
-    } else if (best.kernel.empty() || candidate.cost < best.cost) {
-      best = std::move(candidate);
+    } else if (best == nullptr || candidate.cost < best->cost) {
+      best = &candidate;
     }
   }
-  if (best.kernel.empty()) {
+  if (best == nullptr) {
     throw Unsupported(fmt::format("compile: no kernel accepts this problem ({}):{}", problem.spec.to_string(), refusals));
   }
-  return std::move(best.choice);
+  return *best;
+}
+
+Choice choice_for(const Problem& problem, const VariantShape& variant, const GpuLimits& gpu) {
+  std::vector<Candidate> candidates;
+  for (const AttentionKernel& kernel : attention_kernels()) {
+    candidates.push_back(kernel.candidate(problem, variant, gpu));
+  }
+  return cheapest_of(problem, candidates).choice;
 }
 
 namespace {
@@ -128,6 +140,76 @@ std::vector<Problem> problems_of(const AttentionSpec& spec) {
   return problems;
 }
 
+namespace {
+
+CompiledKernel kernel_of(const CompileRequest& request, const jit::Artefact& artefact) {
+  const jit::CompileReport report = jit::read_compile_log(artefact.log);
+  return {.label = request.label,
+          .origin = artefact.shipped  ? CompiledKernel::Origin::shipped
+                    : artefact.cached ? CompiledKernel::Origin::cached
+                                      : CompiledKernel::Origin::compiled,
+          .compiler = artefact.shipped ? "" : maker_of(artefact),
+          .cpu_seconds = artefact.cpu_seconds,
+          .registers = report.registers,
+          .spilled_bytes = report.spilled_bytes,
+          .bytes = static_cast<std::int64_t>(artefact.bytes.size()),
+          .complaints = report.complaints(),
+          .path = artefact.path};
+}
+
+/// The variant as the host sees it: built in, or read from the cubin that a GPU's host would ask for too.
+struct AheadVariant {
+  AheadVariant(const Variant& variant, const Compiler& compiler) : texts(nullptr, compiler) {
+    shape = is_compiled_in(variant) ? &builtin_variant(variant.name) : &texts.get(variant);
+  }
+  TextVariants texts;
+  const VariantInfo* shape;
+};
+
+/// What prepare() does for every problem that `spec` can become, in one list.
+std::vector<CompileRequest> requests_of(const AttentionSpec& spec, const Compiler& compiler, bool fits) {
+  const GpuLimits gpu = limits_of_architecture(compiler.architecture());
+  const std::vector<Problem> problems = problems_of(spec);
+  const AheadVariant variant(problems.front().spec.variant, compiler);
+  std::vector<CompileRequest> requests;
+  for (const Problem& problem : problems) {
+    std::vector<Candidate> candidates;
+    for (const AttentionKernel& kernel : attention_kernels()) {
+      candidates.push_back(kernel.candidate(problem, *variant.shape, gpu));
+    }
+    if (fits && !problem.spec.variant.sources.empty()) {
+      fit_cheapest(compiler, problem, gpu, candidates);
+    }
+    for (CompileRequest& request : attention_programs(problem, cheapest_of(problem, candidates).choice, gpu, compiler.architecture())) {
+      requests.push_back(std::move(request));
+    }
+  }
+  return requests;
+}
+
+}  // namespace
+
+std::vector<CompiledKernel> compile_for_gpu_of(const Compiler& compiler, const AttentionSpec& spec, bool anew) {
+  std::vector<CompileRequest> requests = requests_of(spec, compiler, !anew);
+  std::vector<CompiledKernel> kernels;
+  if (anew) {
+    std::erase_if(requests, [](const CompileRequest& request) { return request.label.starts_with("merge-"); });
+    drop_repeated(requests, compiler.architecture());
+    for (const CompileRequest& request : requests) {
+      kernels.push_back(kernel_of(request, compiler.compile_anew(request)));
+    }
+    return kernels;
+  }
+  requests.push_back(cache_ops_program());
+  requests.push_back(planner_program(compiler.architecture()));
+  drop_repeated(requests, compiler.architecture());
+  const std::vector<jit::Artefact> cubins = compiler.compile(requests, fmt::format("variant '{}'", spec.variant.name));
+  for (std::size_t i = 0; i < requests.size(); ++i) {
+    kernels.push_back(kernel_of(requests[i], cubins[i]));
+  }
+  return kernels;
+}
+
 void drop_repeated(std::vector<CompileRequest>& requests, std::string_view architecture) {
   std::vector<jit::Digest> seen;
   std::erase_if(requests, [&](const CompileRequest& request) {
@@ -141,3 +223,12 @@ void drop_repeated(std::vector<CompileRequest>& requests, std::string_view archi
 }
 
 }  // namespace fovea::cuda
+
+namespace fovea {
+
+std::vector<CompiledKernel> compile_for_gpu(std::string_view architecture, const AttentionSpec& spec, bool anew) {
+  cuda::limits_of_architecture(architecture);  // refuses what is unknown before NVRTC is looked for
+  return cuda::compile_for_gpu_of(cuda::Compiler(std::string(architecture), 0), spec, anew);
+}
+
+}  // namespace fovea

@@ -4,11 +4,15 @@
 
 #include <memory>
 
+#include "fovea/compile.h"
 #include "src/backend.h"
 
 namespace fovea {
 
 /// Throws DeviceFailed without a driver, InvalidArgument for a GPU that is not there, Unsupported for one that is too old.
 std::unique_ptr<Backend> make_cuda_backend(const EngineOptions& options);
+
+/// compile_ahead() and compile_anew() of fovea/compile.h. Needs neither driver nor GPU.
+std::vector<CompiledKernel> compile_for_gpu(std::string_view architecture, const AttentionSpec& spec, bool anew);
 
 }  // namespace fovea

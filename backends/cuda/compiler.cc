@@ -27,12 +27,12 @@ void log_report(const CompileRequest& request, const jit::Artefact& artefact) {
   }
 }
 
+}  // namespace
+
 std::string maker_of(const jit::Artefact& artefact) {
   const std::string line = artefact.log.substr(0, artefact.log.find('\n'));
   return line.starts_with(kMadeBy) ? line.substr(kMadeBy.size()) : "NVRTC";
 }
-
-}  // namespace
 
 std::vector<std::string> options_of(const CompileRequest& request, std::string_view architecture) {
   // -default-device: plain constexpr functions (fovea/dtype.h, the field lists) are device functions as well. -v: registers and spills.
@@ -127,13 +127,8 @@ std::vector<jit::Artefact> Compiler::compile(std::span<const CompileRequest> req
     std::vector<jit::BuildRequest> builds;
     for (const std::size_t i : missing) {
       const CompileRequest& request = requests[i];
-      builds.push_back({.key = key_of(request, compiler.place().major), .program = request.program, .build = [this, &compiler, &request] {
-                          const std::string subject =
-                              request.variant.empty() ? request.label : fmt::format("variant '{}'", request.variant);
-                          jit::Built built = compiler.compile(request.program, options_of(request, architecture_),
-                                                              fmt::format("{} for {}", subject, architecture_));
-                          built.log = fmt::format("{}NVRTC {}.{}\n{}", kMadeBy, compiler.place().major, compiler.place().minor, built.log);
-                          return built;
+      builds.push_back({.key = key_of(request, compiler.place().major), .program = request.program, .build = [this, &request] {
+                          return build(request);
                         }});
     }
     std::vector<jit::Artefact> built = jit::get_or_build_all(cache_, builds, fmt::format("{} for {}", what, architecture_));
@@ -146,6 +141,19 @@ std::vector<jit::Artefact> Compiler::compile(std::span<const CompileRequest> req
     log_report(requests[i], artefacts[i]);
   }
   return artefacts;
+}
+
+jit::Built Compiler::build(const CompileRequest& request) const {
+  const Nvrtc& compiler = nvrtc();
+  const std::string subject = request.variant.empty() ? request.label : fmt::format("variant '{}'", request.variant);
+  jit::Built built =
+      compiler.compile(request.program, options_of(request, architecture_), fmt::format("{} for {}", subject, architecture_));
+  built.log = fmt::format("{}NVRTC {}.{}\n{}", kMadeBy, compiler.place().major, compiler.place().minor, built.log);
+  return built;
+}
+
+jit::Artefact Compiler::compile_anew(const CompileRequest& request) const {
+  return jit::Cache("").get_or_build({.label = request.label, .digest = {}}, request.program, [&] { return build(request); });
 }
 
 void Compiler::record(const CompileRequest& request, const jit::Artefact& artefact) const {

@@ -35,6 +35,9 @@ std::vector<std::string> options_of(const CompileRequest& request, std::string_v
 /// Names what compiling makes: docs/compiling.md. The same for every NVRTC, so that a machine that has none finds what another compiled.
 jit::Digest digest_of(const CompileRequest& request, std::string_view architecture);
 
+/// Who made a cubin, by its log: "NVRTC 13.5".
+std::string maker_of(const jit::Artefact& artefact);
+
 /// Compiles for one architecture. Safe from several threads.
 class Compiler {
  public:
@@ -45,6 +48,9 @@ class Compiler {
   /// Cubins of `requests`: shipped in the library, from the cache, or compiled in parallel. Throws Unsupported when something has to be
   /// compiled and there is no NVRTC, CompileFailed with the compiler's text.
   std::vector<jit::Artefact> compile(std::span<const CompileRequest> requests, std::string_view what) const;
+
+  /// Compiled on this thread, kept nowhere.
+  jit::Artefact compile_anew(const CompileRequest& request) const;
 
   /// The cubin if it is shipped or in the cache.
   std::optional<jit::Artefact> find(const CompileRequest& request) const;
@@ -61,6 +67,7 @@ class Compiler {
   const Nvrtc& nvrtc() const;  // opens it; throws Unsupported when there is none
   const std::vector<NvrtcPlace>& places() const;
   jit::CacheKey key_of(const CompileRequest& request, int major) const;
+  jit::Built build(const CompileRequest& request) const;
   void record(const CompileRequest& request, const jit::Artefact& artefact) const;
 
   std::string architecture_;

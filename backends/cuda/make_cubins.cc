@@ -27,7 +27,8 @@ struct Made {
 
 void require_clean(const CompileRequest& request, std::string_view architecture, const jit::Artefact& cubin) {
   const jit::CompileReport report = jit::read_compile_log(cubin.log);
-  if (!report.clean() || !report.warnings.empty()) {
+  const bool slow = !report.slow.empty() || (report.spilled_bytes > 0 && !request.tolerates_spills);
+  if (slow || !report.warnings.empty()) {
     throw CompileFailed(fmt::format("{} for {} can't be shipped: {}{}\n{}\n{}", request.label, architecture, report.complaints(),
                                     report.warnings.empty() ? "" : "; " + report.warnings.front(), request.program.source, cubin.log));
   }

@@ -198,7 +198,9 @@ std::vector<CompileRequest> attention_programs(const Problem& problem, const Cho
   std::vector<CompileRequest> requests;
   for (const KernelConfig& config : choice.configs) {
     const KernelCode code = kernel.code(problem, gpu, config);
-    requests.push_back(request_for(variant, kernel.name, architecture, code.include, source_of(code)));
+    const std::string name =
+        fmt::format("{}-{}x{}-{}", kernel.name, config.tile_q, config.tile_kv, config.form == PlanForm::ranges ? "ranges" : "list");
+    requests.push_back(request_for(variant, name, architecture, code.include, source_of(code)));
   }
   requests.push_back(request_for(variant, "merge", architecture, "backends/cuda/kernels/merge/kernel.cuh", kMergeSource));
   return requests;

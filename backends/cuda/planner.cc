@@ -23,8 +23,12 @@ CompileRequest planner_program(std::string_view architecture) {
   std::vector<std::string_view> folders{"fovea/", "portable/"};
   folders.insert(folders.end(), std::begin(kDeviceFolders), std::end(kDeviceFolders));
   return {.label = fmt::format("planner-{}", architecture),
-          .program = {
-              .source_name = "source.cu", .source = std::string(kSource), .headers = {}, .embedded = jit::embedded_sources_under(folders)}};
+          .program = {.source_name = "source.cu",
+                      .source = std::string(kSource),
+                      .headers = {},
+                      .embedded = jit::embedded_sources_under(folders)},
+          .variant = {},
+          .tolerates_spills = true};  // once a step, not once a layer
 }
 
 Planner::Planner(const Gpu& gpu, const Compiler& compiler) : gpu_(gpu) {

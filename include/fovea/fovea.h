@@ -1,6 +1,7 @@
 // Fovea's whole public API.
 #pragma once
 
+#include "fovea/compile.h"
 #include "fovea/device_buffer.h"
 #include "fovea/dtype.h"
 #include "fovea/engine.h"

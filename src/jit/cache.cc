@@ -9,6 +9,7 @@
 #include <cerrno>
 #include <chrono>
 #include <cstring>
+#include <ctime>
 #include <filesystem>
 #include <system_error>
 #include <thread>
@@ -120,6 +121,15 @@ void log_not_kept(const std::string& error) {
   }
 }
 
+/// Pruning goes by the time a file was written: now, where that is more than a day ago.
+void note_use(const std::string& path) {
+  constexpr time_t kDay = 24 * 60 * 60;
+  struct stat status;
+  if (stat(path.c_str(), &status) == 0 && time(nullptr) - status.st_mtime > kDay) {
+    utimensat(AT_FDCWD, path.c_str(), nullptr, 0);
+  }
+}
+
 Artefact built_artefact(Built built) {
   Artefact artefact;
   artefact.bytes = std::move(built.bytes);
@@ -173,6 +183,7 @@ std::optional<Artefact> Cache::find(const CacheKey& key) const {
   }
   artefact->path = path;
   artefact->cached = true;
+  note_use(path);
   artefact->seconds = std::chrono::duration<double>(Clock::now() - begin).count();
   return artefact;
 }

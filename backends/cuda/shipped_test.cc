@@ -1,0 +1,64 @@
+// What is shipped is what the models of `replay` need, on every machine and whatever the limits.
+#include "backends/cuda/shipped.h"
+
+#include <gtest/gtest.h>
+
+#include <algorithm>
+
+#include "backends/builtin_variants.h"
+#include "backends/cuda/ahead.h"
+#include "backends/cuda/module.h"
+#include "serving/layer_spec.h"
+#include "serving/model.h"
+
+namespace fovea::cuda {
+namespace {
+
+class Shipped : public testing::TestWithParam<const char*> {};
+
+TEST_P(Shipped, AKnownModelCompilesNothing) {
+  const std::string architecture = GetParam();
+  const GpuLimits gpu = limits_of_architecture(architecture);
+  std::vector<std::string> shipped;
+  for (const CompileRequest& request : shipped_requests(architecture)) {
+    shipped.push_back(digest_of(request, architecture).hex());
+  }
+  for (const std::string& name : serving::model_names()) {
+    for (const std::string& model : {name, name + "/tp2"}) {
+      for (const DType kv_dtype : {DType::bf16, DType::e4m3}) {
+        const serving::LayerSpec layer{.model = serving::find_model(model), .kv_dtype = kv_dtype};
+        const AttentionSpec spec = layer.spec(layer.model.num_qo_heads, layer.model.num_kv_heads, 16);
+        for (const Problem& problem : problems_of(spec)) {
+          const Choice choice = choice_for(problem, builtin_variant(spec.variant.name), gpu);
+          for (const CompileRequest& request : attention_programs(problem, choice, gpu, architecture)) {
+            EXPECT_NE(std::find(shipped.begin(), shipped.end(), digest_of(request, architecture).hex()), shipped.end())
+                << model << " needs " << request.label << "; add its layer to shipped.cc";
+          }
+        }
+      }
+    }
+  }
+}
+
+TEST_P(Shipped, TheLibraryHasWhatIsListed) {
+  if (shipped_cubins().cubins.empty()) {
+    GTEST_SKIP() << "built without cubins (FOVEA_SHIP_CUBINS)";
+  }
+  for (const CompileRequest& request : shipped_requests(GetParam())) {
+    const ShippedCubin* found = find_shipped(digest_of(request, GetParam()), 0);
+    ASSERT_NE(found, nullptr) << request.label;
+    EXPECT_EQ(found->bytes.substr(0, 4),
+              "\x7f"
+              "ELF")
+        << request.label;
+  }
+  // A driver of an older CUDA can't load them.
+  const jit::Digest first = digest_of(shipped_requests(GetParam()).front(), GetParam());
+  EXPECT_EQ(find_shipped(first, 12080) == nullptr, shipped_cubins().major > 12);
+  EXPECT_NE(find_shipped(first, 1000 * shipped_cubins().major), nullptr);
+}
+
+INSTANTIATE_TEST_SUITE_P(All, Shipped, testing::Values("sm_80", "sm_90a"));
+
+}  // namespace
+}  // namespace fovea::cuda
