@@ -224,7 +224,7 @@ CUresult unload_module(CUmodule module) {
 CUresult get_function(CUfunction* function, CUmodule module, const char* name) {
   std::unique_ptr<CUfunc_st>& known = module->functions[name];
   if (known == nullptr) {
-    known = std::make_unique<CUfunc_st>(name);
+    known = std::make_unique<CUfunc_st>(CUfunc_st{name});
   }
   *function = known.get();
   return kSuccess;
