@@ -325,17 +325,13 @@ TEST_F(Host, ALaunchThatFails) {
   Layer layer(Engine({.backend = "cuda"}), spec(), kLimits);
   const std::string why = ": CUDA_ERROR_LAUNCH_OUT_OF_RESOURCES (too many resources requested for launch): kernel attention_sm80 16x";
   const std::string merges = "kernel merge_partials, grid 2 x 128 threads, 0 bytes of shared memory";
-  layer.plan({{1, 20}});
-  counted_.fail("cuLaunchKernelEx", 701);
-  std::string text = error_of([&] { layer.run(); });
-  EXPECT_EQ(text.find("cuLaunchKernelEx" + why), 0u) << text;
-  EXPECT_NE(text.find(", grid "), std::string::npos) << text;
-  EXPECT_EQ(fake_.gpu().current, nullptr);
   layer.plan({{1, 30000}});
   counted_.fail("cuGraphLaunch", 701);
-  text = error_of([&] { layer.run(); });
+  const std::string text = error_of([&] { layer.run(); });
   EXPECT_EQ(text.find("cuGraphLaunch" + why), 0u) << text;
+  EXPECT_NE(text.find(", grid "), std::string::npos) << text;
   EXPECT_NE(text.find("; " + merges + "; on cuda:0"), std::string::npos) << text;
+  EXPECT_EQ(fake_.gpu().current, nullptr);
   counted_.fail("cuGraphExecKernelNodeSetParams", 701, 1);
   EXPECT_NE(error_of([&] { layer.run(); }).find(merges), std::string::npos);
   fake_.gpu().launches.clear();
@@ -353,6 +349,21 @@ TEST_F(Host, WithoutGraphs) {
   layer.run();
   EXPECT_EQ(kernels_of(fake_.gpu().launches), "attention merge_partials");
   EXPECT_EQ(counted_.count("cuLaunchKernelEx"), 2);
+  counted_.fail("cuLaunchKernelEx", 701, 1);
+  EXPECT_EQ(
+      error_of([&] { layer.run(); }),
+      "cuLaunchKernelEx: CUDA_ERROR_LAUNCH_OUT_OF_RESOURCES (too many resources requested for launch): kernel merge_partials, grid 2 x "
+      "128 threads, 0 bytes of shared memory, on cuda:0");
+}
+
+/// Programmatic dependent launch is of sm_90 and newer.
+TEST_F(Host, AnOlderGpu) {
+  fake_.gpu().major = 8;
+  Layer layer(Engine({.backend = "cuda"}), spec(), kLimits);
+  layer.plan({{1, 30000}});
+  layer.run();
+  ASSERT_EQ(kernels_of(fake_.gpu().launches), "attention merge_partials");
+  EXPECT_FALSE(fake_.gpu().launches[0].programmatic || fake_.gpu().launches[1].programmatic);
 }
 
 TEST_F(Host, ACopyThatFailsLeavesAPlanThatSaysSo) {

@@ -1,4 +1,4 @@
-// Kernels of a run as graphs of the backend's own: the driver takes as long for one launch as for a graph of two with new arguments.
+// Kernels of a run as graphs of the backend's own: the driver takes longer for one launch than for a graph of two with new arguments.
 #pragma once
 
 #include <memory>
