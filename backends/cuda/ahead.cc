@@ -42,7 +42,9 @@ GpuLimits limits_of_architecture(std::string_view architecture) {
   std::string known;
   for (const KnownArchitecture& candidate : kArchitectures) {
     if (candidate.name == architecture) {
-      return candidate.limits;
+      GpuLimits limits = candidate.limits;
+      limits.architecture = candidate.name;
+      return limits;
     }
     known += fmt::format("{}{}", known.empty() ? "" : ", ", candidate.name);
   }

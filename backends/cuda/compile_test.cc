@@ -14,15 +14,21 @@
 namespace fovea::cuda {
 namespace {
 
-constexpr GpuLimits kH200{.num_multiprocessors = 132, .max_shared_bytes = 232448};
+constexpr GpuLimits kH200{.num_multiprocessors = 132, .max_shared_bytes = 232448, .architecture = "sm_90a"};
 constexpr GpuLimits kA100{.num_multiprocessors = 108, .max_shared_bytes = 166912};
 
 struct Dims {
   std::int32_t qk, vo;
 };
 
-Problem problem_of(const char* variant, DType q, DType kv, Dims dims, KvQuant quant = KvQuant::none) {
-  return check_problem({.num_qo_heads = 32,
+struct More {
+  KvQuant quant = KvQuant::none;
+  std::int32_t qo_heads = 32;
+  std::int32_t drafts = 0;  // query tokens of a request; 0: any number
+};
+
+Problem problem_of(const char* variant, DType q, DType kv, Dims dims, const More& more = {}) {
+  return check_problem({.num_qo_heads = more.qo_heads,
                         .num_kv_heads = 8,
                         .head_dim_qk = dims.qk,
                         .head_dim_vo = dims.vo,
@@ -30,9 +36,9 @@ Problem problem_of(const char* variant, DType q, DType kv, Dims dims, KvQuant qu
                         .k_dtype = kv,
                         .v_dtype = kv,
                         .o_dtype = q,
-                        .kv_quant = quant,
+                        .kv_quant = more.quant,
                         .variant = variant},
-                       {.max_requests = 8, .max_query_tokens = 64}, {});
+                       {.max_requests = 8, .max_query_tokens = 64, .max_query_tokens_per_request = more.drafts}, {});
 }
 
 /// The choice the backend would make.
@@ -79,10 +85,19 @@ class Compile : public testing::TestWithParam<const char*> {
 
 TEST_P(Compile, Standard) { expect_clean(problem_of("causal", DType::bf16, DType::bf16, {128, 128})); }
 TEST_P(Compile, NarrowCacheWithTokenScales) {
-  expect_clean(problem_of("sliding_window+soft_cap", DType::f16, DType::e4m3, {64, 64}, KvQuant::token));
+  expect_clean(problem_of("sliding_window+soft_cap", DType::f16, DType::e4m3, {64, 64}, {.quant = KvQuant::token}));
+}
+// One query token a request, and drafts that fill 48 packed rows.
+TEST_P(Compile, Decode) {
+  expect_clean(problem_of("sliding_window+sink", DType::bf16, DType::bf16, {64, 64}, {.qo_heads = 64, .drafts = 1}));
+  expect_clean(problem_of("causal+soft_cap", DType::f16, DType::f16, {128, 128}, {.qo_heads = 56, .drafts = 1}));
+  expect_clean(problem_of("causal+custom_mask", DType::bf16, DType::bf16, {128, 128}, {.qo_heads = 96, .drafts = 4}));
+  expect_clean(problem_of("causal", DType::bf16, DType::bf16, {192, 128}, {.qo_heads = 128, .drafts = 1}));
 }
 TEST_P(Compile, LargeHeads) { expect_clean(problem_of("causal+sink", DType::bf16, DType::bf16, {256, 256})); }
-TEST_P(Compile, DifferentHeads) { expect_clean(problem_of("causal+custom_mask", DType::bf16, DType::e5m2, {192, 128}, KvQuant::head)); }
+TEST_P(Compile, DifferentHeads) {
+  expect_clean(problem_of("causal+custom_mask", DType::bf16, DType::e5m2, {192, 128}, {.quant = KvQuant::head}));
+}
 TEST_P(Compile, FloatTakesTheSimpleKernel) { expect_clean(problem_of("causal+sigmoid", DType::f32, DType::f32, {72, 104})); }
 TEST_P(Compile, RotaryEmbedding) { expect_clean(problem_of("rope_neox", DType::bf16, DType::bf16, {128, 128})); }
 TEST_P(Compile, CacheOps) {

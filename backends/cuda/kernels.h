@@ -13,6 +13,7 @@ namespace fovea::cuda {
 struct GpuLimits {
   std::int32_t num_multiprocessors = 0;
   std::int32_t max_shared_bytes = 0;  // of a CTA; a multiprocessor has 1 KiB more, and takes 1 KiB of it for every CTA
+  std::string_view architecture;      // "sm_90a"
 };
 
 /// One configuration of a kernel as it is compiled and launched.
@@ -22,7 +23,11 @@ struct KernelCode {
   std::string definition;              // of kConfig
   std::int32_t threads = 0, ctas = 1;  // of a multiprocessor, for registers
   std::int32_t shared_bytes = 0;
+  std::string extra;  // type of a parameter behind the others, or empty; the host makes it for every run:
+  void (*make_extra)(const KernelParams& params, void* extra) = nullptr;  // at most kMaxExtraBytes
 };
+
+inline constexpr std::size_t kMaxExtraBytes = 320 * kMaxFormats;
 
 struct AttentionKernel {
   std::string_view name;

@@ -56,6 +56,7 @@ struct AttentionLaunch {
   std::unique_ptr<CubinModule> module;
   CUfunction function;
   int threads, shared_bytes;
+  void (*make_extra)(const KernelParams& params, void* extra);
 };
 
 /// The kernels of a run in their order: attention per configuration, merges, composed rows.
@@ -68,7 +69,8 @@ class CudaPlan : public DevicePlan {
     KernelParams params{};
     alignas(16) std::byte no_values[kMaxVariantBytes] = {};
     int config = 0;
-    void* parameters[] = {&params, no_values, no_values, &config};
+    alignas(64) std::byte no_extra[kMaxExtraBytes] = {};
+    void* parameters[] = {&params, no_values, no_values, &config, no_extra};
     try {
       for (unsigned used = 1; used < 1u << kernels.size(); ++used) {
         const bool composes = (used >> (kernels.size() - 1) & 1u) != 0;
@@ -137,14 +139,18 @@ class CudaModule : public Module {
     }
     RunGraph* graph = capturing ? nullptr : static_cast<CudaPlan*>(plan.device_plan)->graph(used);
     int config = 0;
+    alignas(64) std::byte extra[kMaxExtraBytes];
     void* parameters[] = {const_cast<KernelParams*>(&params), const_cast<void*>(params.mask), const_cast<void*>(params.variant_params),
-                          &config};
+                          &config, extra};
     std::size_t node = 0;
     for (std::size_t i = 0; i < kernels_.size(); ++i) {
       if (pieces[i] > 0) {
         Launch kernel = kernels_[i];
         kernel.grid = std::min(kernel.grid, pieces[i]);
         config = static_cast<int>(i);
+        if (i < attention_.size() && attention_[i].make_extra != nullptr) {
+          attention_[i].make_extra(params, extra);
+        }
         if (graph != nullptr) {
           graph->set(node++, kernel, parameters);
         } else {
@@ -190,7 +196,11 @@ CompileRequest request_for(const jit::VariantProgram& variant, std::string_view 
 
 }  // namespace
 
-GpuLimits limits_of(const Gpu& gpu) { return {.num_multiprocessors = gpu.num_multiprocessors, .max_shared_bytes = gpu.max_shared_bytes}; }
+GpuLimits limits_of(const Gpu& gpu) {
+  return {.num_multiprocessors = gpu.num_multiprocessors,
+          .max_shared_bytes = gpu.max_shared_bytes,
+          .architecture = gpu.major == 9 ? "sm_90a" : ""};
+}
 
 std::vector<CompileRequest> attention_programs(const Problem& problem, const Choice& choice, const GpuLimits& gpu,
                                                std::string_view architecture) {
@@ -221,7 +231,8 @@ std::unique_ptr<Module> load_attention(const Gpu& gpu, const Compiler& compiler,
                            .module = std::make_unique<CubinModule>(gpu, cubins[i].bytes, requests[i].label),
                            .function = nullptr,
                            .threads = code.threads,
-                           .shared_bytes = code.shared_bytes};
+                           .shared_bytes = code.shared_bytes,
+                           .make_extra = code.make_extra};
     launch.function = launch.module->function("attention", code.shared_bytes);
     attention.push_back(std::move(launch));
   }

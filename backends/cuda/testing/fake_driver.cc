@@ -332,6 +332,14 @@ CUresult destroy_graph(CUgraph graph) {
   return kSuccess;
 }
 
+CUresult encode_tensor_map FOVEA_TENSOR_MAP_PARAMETERS {
+  const bool valid = rank >= 1 && reinterpret_cast<std::uintptr_t>(tensor) % 16 == 0 && extents[0] > 0 && box[0] > 0;
+  static_cast<void>(element), static_cast<void>(strides_bytes), static_cast<void>(element_strides);
+  static_cast<void>(interleave), static_cast<void>(swizzle), static_cast<void>(l2_promotion), static_cast<void>(fill);
+  *map = {};
+  return valid ? kSuccess : 1;
+}
+
 DriverApi table() {
   return {.cuInit = init,
           .cuDriverGetVersion = driver_version,
@@ -368,6 +376,7 @@ DriverApi table() {
           .cuModuleUnload = unload_module,
           .cuModuleGetFunction = get_function,
           .cuFuncSetAttribute = set_attribute,
+          .cuTensorMapEncodeTiled = encode_tensor_map,
           .cuLaunchKernelEx = launch,
           .cuStreamCreate = create_stream,
           .cuStreamDestroy = destroy_stream,

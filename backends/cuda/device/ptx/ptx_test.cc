@@ -276,6 +276,7 @@ TEST_F(Ptx, BoxesOfTensors) {
   const std::uint64_t extents5[] = {64, kSlots, 2, kHeads, kPages}, strides5[] = {kHeads * 256, 128, 256, kSlots * kHeads * 256};
   const std::uint64_t extents2[] = {32, 32}, strides2[] = {128};
   const unsigned box4[] = {64, 16, 1, 1}, box5[] = {64, 16, 2, 1, 1}, box2[] = {32, 8};
+  const ContextScope scope(gpu_->context());
   const TensorMap map4 =
       tensor_map(cache_memory.get(), {.dtype = DType::bf16, .extents = extents4, .strides_bytes = strides4, .box = box4});
   const TensorMap map5 = tensor_map(cache_memory.get(), {.dtype = DType::f16, .extents = extents5, .strides_bytes = strides5, .box = box5});

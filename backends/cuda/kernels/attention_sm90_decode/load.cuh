@@ -1,0 +1,367 @@
+// The warpgroup that loads: kv tiles of its items into the ring, by boxes of tensor maps or token by token.
+#pragma once
+
+#include "backends/cuda/device/output.cuh"
+#include "backends/cuda/device/ptx/bulk_copy.cuh"
+#include "backends/cuda/device/ptx/cp_async.cuh"
+#include "backends/cuda/device/ptx/mbarrier.cuh"
+#include "backends/cuda/device/rows.cuh"
+#include "backends/cuda/kernels/attention_sm90_decode/layout.h"
+
+namespace fovea::cuda::attention_sm90_decode {
+
+inline constexpr uint32_t kAllLanes = 0xffffffffu;
+
+/// Where in the ring a CTA is: tiles so far, over all its items.
+template <Config C>
+struct RingPlace {
+  uint32_t shared;  // of the CTA's shared memory
+  int32_t stage = 0;
+  uint32_t parity = 0;  // of the stage's current use
+
+  __device__ __forceinline__ void advance() {
+    if (++stage == C.stages) {
+      stage = 0;
+      parity ^= 1;
+    }
+  }
+  __device__ __forceinline__ uint32_t k() const { return shared + layout_of(C).ring + stage * stage_bytes(C); }
+  __device__ __forceinline__ uint32_t v() const { return k() + k_tile_bytes(C); }
+  __device__ __forceinline__ uint32_t barrier(int32_t n) const { return shared + layout_of(C).barriers + 8 * (n * C.stages + stage); }
+  __device__ __forceinline__ uint32_t k_full() const { return barrier(0); }
+  __device__ __forceinline__ uint32_t v_full() const { return barrier(1); }
+  __device__ __forceinline__ uint32_t k_empty() const { return barrier(2); }
+  __device__ __forceinline__ uint32_t v_empty() const { return barrier(3); }
+};
+
+inline constexpr int32_t kAttendThreads = 128, kLoadThreads = 128, kAttendWarps = 4;
+
+/// An item with what follows from it. The first loading warp makes it; everybody reads it in shared memory, where it takes no registers.
+struct ItemRecord {
+  WorkItem item;  // row_group -1: there are no more
+  RowGroup group;
+  ItemTiles tiles;
+  Columns columns;
+};
+static_assert(sizeof(ItemRecord) <= kRecordBytes, "see layout.h");
+
+/// Where in the queue of items a warp is.
+template <Config C>
+struct QueuePlace {
+  char* shared;
+  int32_t slot = 0;
+  uint32_t parity = 0;
+
+  __device__ __forceinline__ void advance() {
+    if (++slot == kItemSlots) {
+      slot = 0;
+      parity ^= 1;
+    }
+  }
+  __device__ __forceinline__ ItemRecord& record() const {
+    return *reinterpret_cast<ItemRecord*>(shared + layout_of(C).items + slot * kRecordBytes);
+  }
+  __device__ __forceinline__ uint32_t full() const {
+    return ptx::shared_address(shared) + layout_of(C).barriers + 8 * (4 * C.stages + slot);
+  }
+  __device__ __forceinline__ uint32_t empty() const { return full() + 8 * kItemSlots; }
+};
+
+/// One thread, before anybody uses the ring. A stage is full when all loading threads have arrived (for boxes one does as all of them), and
+/// empty when the attending warps have. An item's record is free when all warps but the first loading one have arrived.
+template <Config C>
+__device__ __forceinline__ void initialise_barriers(char* shared) {
+  RingPlace<C> ring{ptx::shared_address(shared)};
+  for (int32_t s = 0; s < C.stages; ++s) {
+    ptx::mbarrier_init(ring.k_full(), kLoadThreads);
+    ptx::mbarrier_init(ring.v_full(), kLoadThreads);
+    ptx::mbarrier_init(ring.k_empty(), kAttendWarps);
+    ptx::mbarrier_init(ring.v_empty(), kAttendWarps);
+    ring.advance();
+  }
+  QueuePlace<C> queue{shared};
+  for (int32_t s = 0; s < kItemSlots; ++s) {
+    ptx::mbarrier_init(queue.full(), 1);
+    ptx::mbarrier_init(queue.empty(), kThreads / 32 - 1);
+    queue.advance();
+  }
+  ptx::fence_mbarrier_init();
+}
+
+/// What loading reads of an item.
+struct ItemSource {
+  const KvView& kv;
+  const ItemRecord& record;
+
+  __device__ __forceinline__ const Columns& columns() const { return record.columns; }
+  __device__ __forceinline__ const VisibleTiles& tiles() const { return record.tiles.tiles; }
+};
+
+/// Does some column of [begin, end) belong to the spans?
+__device__ __forceinline__ bool touches(const SpanPair& spans, int32_t begin, int32_t end) {
+  return (begin < spans.first.end && end > spans.first.begin) || (begin < spans.second.end && end > spans.second.begin);
+}
+
+// ---- Boxes ------------------------------------------------------------------------------------------------------------------------------
+
+/// Page of a lane's box: lane l of batch b has box l of the batch's tiles. -1 where nobody looks: the copy unit then writes zeros.
+__device__ __forceinline__ int32_t page_of_box(const ItemSource& source, int32_t box_rows, int32_t batch, int32_t& slot) {
+  const int32_t boxes = kTileKv / box_rows;  // of a tile
+  const int32_t index = batch * 32 + static_cast<int32_t>(threadIdx.x % 32);
+  const int32_t n = index / boxes;
+  slot = 0;
+  if (n >= source.tiles().count()) {
+    return -1;
+  }
+  const int32_t column = source.tiles().tile(n) * kTileKv + index % boxes * box_rows;
+  const int32_t entry = column / source.columns().page_size;
+  slot = column - entry * source.columns().page_size;
+  return touches(source.record.tiles.columns, column, column + box_rows) ? source.columns().table[entry] : -1;
+}
+
+/// One warp: all tiles of an item. Lane l issues box l % boxes of chunk l / boxes.
+template <Config C>
+__device__ __forceinline__ void load_boxes(const ItemSource& source, const FormatMaps& maps, RingPlace<C>& ring) {
+  const int32_t lane = static_cast<int32_t>(threadIdx.x % 32);
+  const int32_t box_rows = maps.box_rows;
+  const int32_t boxes = kTileKv / box_rows;
+  const int32_t tiles_of_batch = 32 / boxes;
+  const int32_t count = source.tiles().count();
+  int32_t slot, next_slot;
+  int32_t page = page_of_box(source, box_rows, 0, slot);
+  for (int32_t first = 0; first < count; first += tiles_of_batch) {
+    const int32_t next_page = page_of_box(source, box_rows, first / tiles_of_batch + 1, next_slot);
+    const int32_t end = min_(count, first + tiles_of_batch);
+    for (int32_t n = first; n < end; ++n) {
+      const int32_t from = (n - first) * boxes + lane % boxes;
+      const int32_t box_page = __shfl_sync(kAllLanes, page, from);
+      const int32_t box_slot = __shfl_sync(kAllLanes, slot, from);
+      const auto load = [&](uint32_t to, const MapBytes& map, uint32_t full, uint32_t empty, int32_t chunks) {
+        ptx::mbarrier_wait(empty, ring.parity ^ 1);
+        if (lane == 0) {
+          ptx::mbarrier_expect_bytes(full, static_cast<uint32_t>(chunks * kTileChunkBytes));
+          ptx::mbarrier_arrive(full, kLoadThreads);
+        }
+        __syncwarp();
+        for (int32_t i = lane; i < boxes * chunks; i += 32) {
+          const int32_t chunk = i / boxes;
+          ptx::load_box(to + chunk * kTileChunkBytes + lane % boxes * box_rows * kChunkBytes, reinterpret_cast<const ptx::TensorMap&>(map),
+                        full, ptx::kEvictFirst, 64 * chunk, box_slot, source.record.item.kv_head, box_page);
+        }
+      };
+      load(ring.k(), maps.k, ring.k_full(), ring.k_empty(), num_chunks(C.head_dim_qk));
+      load(ring.v(), maps.v, ring.v_full(), ring.v_empty(), num_chunks(C.head_dim_vo));
+      ring.advance();
+    }
+    page = next_page;
+    slot = next_slot;
+  }
+}
+
+// ---- Tokens -----------------------------------------------------------------------------------------------------------------------------
+
+/// Do all rows begin at multiples of 16 bytes?
+__device__ __forceinline__ bool is_aligned(const CacheView& cache) {
+  return ((reinterpret_cast<uint64_t>(cache.data) | static_cast<uint64_t>(2 * cache.page_stride) |
+           static_cast<uint64_t>(2 * cache.token_stride) | static_cast<uint64_t>(2 * cache.head_stride)) &
+          15) == 0;
+}
+
+/// First column of this warp's 16 rows in a tile.
+__device__ __forceinline__ int32_t first_column_of(const ItemSource& source, int32_t n) {
+  return source.tiles().tile(n) * kTileKv + static_cast<int32_t>(threadIdx.x / 32 % 4) * 16;
+}
+
+/// Where the page ids of this warp's rows of tile n are kept; -1 where nobody looks.
+template <Config C>
+__device__ __forceinline__ int32_t* pages_of_tile(char* shared, int32_t n) {
+  return reinterpret_cast<int32_t*>(shared + layout_of(C).pages) + n % kPageTiles * kTileKv +
+         static_cast<int32_t>(threadIdx.x / 32 % 4) * 16;
+}
+
+/// Page ids (ragged: columns) of this warp's rows of tile n, in the background or at once.
+template <Config C, bool kAtOnce>
+__device__ __forceinline__ void fetch_pages(const ItemSource& source, int32_t n, char* shared) {
+  const int32_t row = static_cast<int32_t>(threadIdx.x % 32);
+  if (row >= 16 || n >= source.tiles().count()) {
+    return;
+  }
+  const int32_t column = first_column_of(source, n) + row;
+  int32_t* page = pages_of_tile<C>(shared, n) + row;
+  if (!holds(source.record.tiles.columns, column)) {
+    *page = -1;
+  } else if (source.columns().table == nullptr) {
+    *page = column;
+  } else {
+    const int32_t* entry = source.columns().table + column / source.columns().page_size;
+    if (kAtOnce) {
+      *page = *entry;
+    } else {
+      ptx::copy_4(ptx::shared_address(page), entry, 4);
+    }
+  }
+}
+
+__device__ __noinline__ void load_unaligned(char* shared, const char* global, int32_t num_bytes) {
+#pragma unroll 1
+  for (int32_t i = 0; i < 16; ++i) {
+    shared[i] = i < num_bytes ? global[i] : static_cast<char>(0);
+  }
+}
+
+/// This warp's 16 rows of a tile of K or V.
+template <int32_t kChunks, int32_t kUnroll>
+__device__ __forceinline__ void gather_rows(const CacheView& cache, const ItemSource& source, const int32_t* pages, int32_t column,
+                                            int32_t row_bytes, bool aligned, char* tile) {
+  constexpr int32_t kPieces = 8 * kChunks;  // of 16 bytes, in a row
+  const int32_t lane = static_cast<int32_t>(threadIdx.x % 32);
+#pragma unroll kUnroll
+  for (int32_t step = 0; step < kPieces / 2; ++step) {
+    const int32_t row = (step * 32 + lane) / kPieces;
+    const int32_t piece = step * 32 + lane - row * kPieces;
+    const int32_t page = pages[row];
+    const int32_t slot = source.columns().page_size == 1 ? 0 : (column + row) % source.columns().page_size;
+    const int64_t index = source.columns().table == nullptr ? source.columns().table_begin + page : page;
+    const int32_t num_bytes = page < 0 ? 0 : max_(0, min_(16, row_bytes - 16 * piece));
+    const char* from = static_cast<const char*>(cache.data);
+    if (num_bytes > 0) {
+      from += 2 * (index * cache.page_stride + slot * cache.token_stride + source.record.item.kv_head * cache.head_stride) + 16 * piece;
+    }
+    const int32_t r = static_cast<int32_t>(threadIdx.x / 32 % 4) * 16 + row;
+    char* to = tile + piece / 8 * kTileChunkBytes + r * kChunkBytes + ((piece % 8) ^ (r & 7)) * 16;
+    if (aligned) {
+      ptx::copy_16(ptx::shared_address(to), from, num_bytes);
+    } else {
+      load_unaligned(to, from, num_bytes);
+    }
+  }
+}
+
+/// Four warps: all tiles of an item, 16 rows each. A tile's page ids are asked for kPagesAhead tiles before, in front of that tile's own
+/// copies. They are there without a wait: the stage that the tile gets was freed by whoever had seen all copies of the tile `stages`
+/// before.
+template <Config C>
+__device__ __forceinline__ void gather_tokens(const KernelParams& params, const ItemSource& source, char* shared, RingPlace<C>& ring) {
+  constexpr int32_t kUnroll = C.tile_q <= 32 ? 4 : 2;  // registers
+  const bool aligned = is_aligned(source.kv.k) && is_aligned(source.kv.v);
+  const int32_t count = source.tiles().count();
+  const auto filled = [&](uint32_t full) {
+    if (aligned) {
+      ptx::mbarrier_arrive_after_copies(full);
+    } else {
+      ptx::mbarrier_arrive(full);
+    }
+  };
+#pragma unroll
+  for (int32_t n = 0; n < kPagesAhead; ++n) {
+    fetch_pages<C, true>(source, n, shared);
+  }
+  for (int32_t n = 0; n < count; ++n) {
+    ptx::mbarrier_wait(ring.k_empty(), ring.parity ^ 1);
+    __syncwarp();  // Order: page ids that other lanes wrote
+    if (aligned) {
+      fetch_pages<C, false>(source, n + kPagesAhead, shared);
+    } else {
+      fetch_pages<C, true>(source, n + kPagesAhead, shared);
+    }
+    const int32_t* pages = pages_of_tile<C>(shared, n);
+    const int32_t column = first_column_of(source, n);
+    gather_rows<num_chunks(C.head_dim_qk), kUnroll>(source.kv.k, source, pages, column, 2 * params.head_dim_qk, aligned,
+                                                    shared + (ring.k() - ring.shared));
+    filled(ring.k_full());
+    ptx::mbarrier_wait(ring.v_empty(), ring.parity ^ 1);
+    gather_rows<num_chunks(C.head_dim_vo), kUnroll>(source.kv.v, source, pages, column, 2 * params.head_dim_vo, aligned,
+                                                    shared + (ring.v() - ring.shared));
+    filled(ring.v_full());
+    ring.advance();
+  }
+  __syncwarp();  // Order: page ids are read before the next item's take their place
+}
+
+/// A warp's part of loading an item.
+template <Config C>
+__device__ __forceinline__ void load_item(const KernelParams& params, const Maps<C.num_formats>& maps, const ItemRecord& record,
+                                          char* shared, RingPlace<C>& ring) {
+  const int32_t format = C.num_formats == 1 ? 0 : record.group.format;
+  const ItemSource source{params.kv[format], record};
+  if (maps.formats[format].box_rows == 0) {
+    gather_tokens<C>(params, source, shared, ring);
+  } else if (threadIdx.x / 32 % 4 == 0) {
+    load_boxes<C>(source, maps.formats[format], ring);
+  } else {
+    for (int32_t n = source.tiles().count(); n > 0; --n) {  // their place in the ring moves too
+      ring.advance();
+    }
+  }
+}
+
+/// The items of this CTA, one after another.
+template <PlanForm kForm>
+struct ItemWalk {
+  const KernelParams& params;
+  int32_t config, next_index;
+  __device__ __forceinline__ ItemWalk(const KernelParams& p, int32_t c)
+      : params(p), config(c), next_index(static_cast<int32_t>(blockIdx.x)) {}
+  __device__ __forceinline__ bool next(WorkItem& item) {
+    const ScheduleView& schedule = params.plan.schedules[config];
+    if (next_index >= *schedule.num_items) {
+      return false;
+    }
+    item = schedule.items[next_index];
+    next_index += static_cast<int32_t>(gridDim.x);
+    return true;
+  }
+};
+template <>
+struct ItemWalk<PlanForm::ranges> : RangeWork {
+  __device__ __forceinline__ ItemWalk(const KernelParams& p, int32_t c) : RangeWork(p, c, static_cast<int32_t>(blockIdx.x)) {}
+};
+
+/// The next item into the queue. The first loading warp.
+template <Config C>
+__device__ __forceinline__ void make_record(const KernelParams& params, ItemWalk<C.form>& walk, const QueuePlace<C>& queue) {
+  ItemRecord record;
+  record.item.row_group = -1;
+  if (walk.next(record.item)) {
+    record.group = params.plan.groups[record.item.row_group];
+    const RowBounds bounds = bounds_of_rows(params, record.group, record.item.row_begin, record.item.row_end);
+    record.tiles = tiles_of_item(params, record.item, record.group, bounds, kTileKv);
+    record.columns = columns_of(params.kv[C.num_formats == 1 ? 0 : record.group.format], record.group);
+  } else {
+    record.item.row_group = -1;
+  }
+  ptx::mbarrier_wait(queue.empty(), queue.parity ^ 1);
+  if (threadIdx.x % 32 == 0) {
+    queue.record() = record;
+    ptx::mbarrier_arrive(queue.full());
+  }
+  __syncwarp();
+}
+
+/// The loading warpgroup.
+template <Config C>
+__device__ __forceinline__ void load(const KernelParams& params, const Maps<C.num_formats>& maps, int32_t config, char* shared) {
+  RingPlace<C> ring{ptx::shared_address(shared)};
+  QueuePlace<C> queue{shared};
+  const bool first = threadIdx.x < kAttendThreads + 32;
+  ItemWalk<C.form> walk(params, config);
+  while (true) {
+    if (first) {
+      make_record<C>(params, walk, queue);
+    } else {
+      ptx::mbarrier_wait(queue.full(), queue.parity);
+    }
+    const ItemRecord& record = queue.record();
+    if (record.item.row_group < 0) {
+      return;
+    }
+    load_item<C>(params, maps, record, shared, ring);
+    __syncwarp();  // Order: the record is read before it is written again
+    if (!first && threadIdx.x % 32 == 0) {
+      ptx::mbarrier_arrive(queue.empty());
+    }
+    queue.advance();
+  }
+}
+
+}  // namespace fovea::cuda::attention_sm90_decode
