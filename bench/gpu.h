@@ -80,7 +80,8 @@ class LoadList {
   friend class Gpu;
   std::optional<DeviceBuffer> entries_;
   std::int64_t num_tokens_ = 0;
-  std::int32_t num_entries_ = 0, k_token_bytes_ = 0, v_token_bytes_ = 0;
+  [[maybe_unused]] std::int32_t num_entries_ = 0;  // nobody reads it in builds without CUDA
+  std::int32_t k_token_bytes_ = 0, v_token_bytes_ = 0;
 };
 
 }  // namespace fovea::bench
