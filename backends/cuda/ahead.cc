@@ -103,30 +103,40 @@ void fit_cheapest(const Compiler& compiler, const Problem& problem, const GpuLim
   }
   const std::span<const AttentionKernel> kernels = attention_kernels();
   const auto kernel = std::find_if(kernels.begin(), kernels.end(), [&](const AttentionKernel& k) { return k.name == best->kernel; });
-  int spilled = spilled_bytes(compiler, problem, gpu, best->choice);
-  Choice smaller = best->choice;
-  while (spilled > 0 && kernel->smallest_tile_kv > 0) {
-    bool changed = false;
-    for (KernelConfig& config : smaller.configs) {
-      changed = changed || config.tile_kv > kernel->smallest_tile_kv;
-      config.tile_kv = std::max(config.tile_kv / 2, kernel->smallest_tile_kv);
-    }
-    if (!changed) {
-      break;
-    }
-    const int now = spilled_bytes(compiler, problem, gpu, smaller);
-    if (now < spilled) {
-      log_once(fmt::format("variant '{}' spills {} bytes of registers in {} with tiles of {} columns; it takes {}, which spill {}",
-                           problem.spec.variant.name, spilled, best->kernel, best->choice.configs.back().tile_kv,
-                           smaller.configs.back().tile_kv, now));
-      best->choice.configs = smaller.configs;
-      spilled = now;
-    }
+  const std::int32_t wanted = best->choice.configs.back().tile_kv;
+  const int spilled = fit_tiles(best->choice, kernel->smallest_tile_kv,
+                                [&](const Choice& choice) { return spilled_bytes(compiler, problem, gpu, choice); });
+  const std::int32_t taken = best->choice.configs.back().tile_kv;
+  if (taken != wanted) {
+    log_once(fmt::format("variant '{}' spills registers in {} with tiles of {} columns; it takes {}", problem.spec.variant.name,
+                         best->kernel, wanted, taken));
   }
   if (spilled > 0) {
     log_once(fmt::format("variant '{}' spills {} bytes of registers in {} whatever its tiles: it is slower than it could be",
                          problem.spec.variant.name, spilled, best->kernel));
   }
+}
+
+int fit_tiles(Choice& choice, std::int32_t smallest_tile_kv, const std::function<int(const Choice&)>& spilled_bytes) {
+  int least = spilled_bytes(choice);
+  Choice smaller = choice;
+  const auto halve = [&] {
+    bool changed = false;
+    for (KernelConfig& config : smaller.configs) {
+      const std::int32_t half = std::max(config.tile_kv / 2, smallest_tile_kv);
+      changed = changed || half < config.tile_kv;
+      config.tile_kv = std::min(config.tile_kv, half);
+    }
+    return changed;
+  };
+  while (least > 0 && smallest_tile_kv > 0 && halve()) {
+    const int spilled = spilled_bytes(smaller);
+    if (spilled < least) {
+      choice.configs = smaller.configs;
+      least = spilled;
+    }
+  }
+  return least;
 }
 
 std::vector<Problem> problems_of(const AttentionSpec& spec) {
@@ -208,6 +218,15 @@ std::vector<CompiledKernel> compile_for_gpu_of(const Compiler& compiler, const A
   const std::vector<jit::Artefact> cubins = compiler.compile(requests, fmt::format("variant '{}'", spec.variant.name));
   for (std::size_t i = 0; i < requests.size(); ++i) {
     kernels.push_back(kernel_of(requests[i], cubins[i]));
+  }
+  // A text's kernels were compiled when tiles were fitted to it, and found again just now.
+  for (const CompileRecord& record : compiler.records()) {
+    for (CompiledKernel& kernel : kernels) {
+      if (!record.cached && record.path == kernel.path && !kernel.path.empty()) {
+        kernel.origin = CompiledKernel::Origin::compiled;
+        kernel.cpu_seconds = record.cpu_seconds;
+      }
+    }
   }
   return kernels;
 }

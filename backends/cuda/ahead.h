@@ -1,6 +1,7 @@
 // What a problem needs compiled, said without a GPU: for cubins shipped in the library, and for caches filled on another machine.
 #pragma once
 
+#include <functional>
 #include <span>
 #include <string>
 #include <string_view>
@@ -23,6 +24,10 @@ Choice choice_for(const Problem& problem, const VariantShape& variant, const Gpu
 
 /// A caller's variant: the cheapest accepted candidate compiled, with smaller tiles while its kernels spill registers. Says so on the log.
 void fit_cheapest(const Compiler& compiler, const Problem& problem, const GpuLimits& gpu, std::vector<Candidate>& candidates);
+
+/// Halves the choice's tiles of columns while registers spill, down to the smallest (0: never); keeps what spills least and returns its
+/// bytes.
+int fit_tiles(Choice& choice, std::int32_t smallest_tile_kv, const std::function<int(const Choice&)>& spilled_bytes);
 
 /// `spec` under every policy, and for batches of few and of many rows: all that may be asked of it.
 std::vector<Problem> problems_of(const AttentionSpec& spec);

@@ -1,4 +1,4 @@
-// What is shipped is what the models of `replay` need, on every machine and whatever the limits.
+// What is compiled ahead: cubins for the models of `replay`, whatever the limits, and smaller tiles for texts that spill.
 #include "backends/cuda/shipped.h"
 
 #include <gtest/gtest.h>
@@ -56,6 +56,30 @@ TEST_P(Shipped, TheLibraryHasWhatIsListed) {
   const jit::Digest first = digest_of(shipped_requests(GetParam()).front(), GetParam());
   EXPECT_EQ(find_shipped(first, 12080) == nullptr, shipped_cubins().major > 12);
   EXPECT_NE(find_shipped(first, 1000 * shipped_cubins().major), nullptr);
+}
+
+struct Fit {
+  std::vector<int> spills;  // with tiles of 64, 32 and 16 columns
+  std::int32_t smallest, expected_tile;
+  int expected_spills;
+  std::size_t expected_compiles;
+};
+
+TEST(FitTiles, FallsWhileThatHelps) {
+  for (const Fit& fit :
+       {Fit{{0, 9, 9}, 16, 64, 0, 1}, Fit{{100, 0, 9}, 16, 32, 0, 2}, Fit{{100, 40, 60}, 16, 32, 40, 3}, Fit{{100, 100, 8}, 16, 16, 8, 3},
+        Fit{{100, 100, 100}, 16, 64, 100, 3}, Fit{{100, 0, 0}, 0, 64, 100, 1}, Fit{{100, 50, 0}, 32, 32, 50, 2}}) {
+    Choice choice{.kernel = "k", .configs = {{.tile_q = 16, .tile_kv = 64}, {.tile_q = 64, .tile_kv = 64}}, .num_workers = 1, .reason = {}};
+    std::size_t compiles = 0;
+    const int spilled = fit_tiles(choice, fit.smallest, [&](const Choice& c) {
+      EXPECT_EQ(c.configs[0].tile_kv, c.configs[1].tile_kv);
+      ++compiles;
+      return fit.spills[c.configs[0].tile_kv == 64 ? 0 : c.configs[0].tile_kv == 32 ? 1 : 2];
+    });
+    EXPECT_EQ(choice.configs[1].tile_kv, fit.expected_tile) << fit.spills[0] << " " << fit.spills[1] << " " << fit.spills[2];
+    EXPECT_EQ(spilled, fit.expected_spills);
+    EXPECT_EQ(compiles, fit.expected_compiles);
+  }
 }
 
 INSTANTIATE_TEST_SUITE_P(All, Shipped, testing::Values("sm_80", "sm_90a"));
