@@ -19,7 +19,8 @@ struct ShippedLayer {
 constexpr ShippedLayer kLayers[] = {
     {"causal", 4, 2, 64},                     // tiny
     {"causal", 32, 8, 128},                   // llama-3.1, qwen3
-    {"sliding_window", 32, 8, 128},           // mistral, gemma-3-27b
+    {"sliding_window", 32, 8, 128},           // mistral
+    {"sliding_window", 32, 16, 128},          // gemma-3-27b
     {"sliding_window", 16, 8, 256},           // gemma-3-12b
     {"sliding_window+soft_cap", 16, 8, 256},  // gemma-2
     {"sliding_window+sink", 64, 8, 64},       // gpt-oss
