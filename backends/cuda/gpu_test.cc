@@ -244,7 +244,7 @@ TEST_F(Gpu, AfterAnErrorTheNextCallWorks) {
   {
     CountedDriver counted(driver());
     counted.fail("cuGraphLaunch", 701);
-    EXPECT_NE(error_of([&] { layer.run(); }).find("kernel attention_sm80"), std::string::npos);
+    EXPECT_NE(error_of([&] { layer.run(); }).find("kernel attention_"), std::string::npos);
     counted.fail("cuModuleLoadData", 209);
     EXPECT_NE(error_of([&] { Layer another(*gpu_); }).find("CUDA_ERROR_NO_BINARY_FOR_GPU"), std::string::npos);
   }
