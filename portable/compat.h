@@ -14,6 +14,7 @@ using uint64_t = unsigned long long;
 #define FOVEA_FN __device__ __host__ __forceinline__
 #define FOVEA_CALLED_FN __device__ __host__ __noinline__
 #define FOVEA_DEVICE_FN __device__ __forceinline__
+#define FOVEA_NO_UNROLL _Pragma("unroll 1")
 #define FOVEA_OFFSETOF(type, field) static_cast<uint32_t>(__INTADDR__(&(((type*)0)->field)))
 #define FOVEA_DOUBLE_MATH(name) ::name
 #define FOVEA_HARDWARE_EXP2 1  // an instruction raises 2 to a power
@@ -22,6 +23,7 @@ using uint64_t = unsigned long long;
 #include <stdint.h>
 #define FOVEA_FN inline __attribute__((always_inline))
 #define FOVEA_CALLED_FN FOVEA_FN  // on a device a call: code that is long and called from many places
+#define FOVEA_NO_UNROLL           // of a loop: code that is run once waits for its instructions
 #define FOVEA_DEVICE_FN inline    // of programs for thread blocks, which the host runs in tests alone
 #define FOVEA_OFFSETOF(type, field) static_cast<uint32_t>(__builtin_offsetof(type, field))
 #define FOVEA_DOUBLE_MATH(name) __builtin_##name

@@ -3,14 +3,14 @@
 // tests a loop).
 #pragma once
 
-#include "portable/planner_params.h"
-#include "portable/work_iterator.h"
+#include "portable/planner_source.h"
 
 namespace fovea {
 
 /// In memory that the block shares.
 struct PlannerState {
-  BatchView batch;  // with true counts
+  BatchView batch;  // with true counts; unless it is simple
+  int32_t num_requests;
   int32_t num_query_tokens;
   int32_t num_groups;
   int32_t num_places;   // of all row refs
@@ -40,14 +40,13 @@ struct PlannerScratch {
   }
 };
 
-FOVEA_FN bool sets_are_requests_of(const FormatView& f) { return f.row_indptr == nullptr && f.block_rows == 0; }
-
 /// Counts as a batch of `n` requests has them: what check_batch() computes on the host.
 FOVEA_CALLED_FN void fill_counts(PlannerState& s, int32_t n) {
   BatchView& b = s.batch;
   b.num_requests = n;
   s.num_query_tokens = n > 0 ? b.qo_indptr[n] : 0;
   int64_t groups = 0, places = 0;
+  FOVEA_NO_UNROLL
   for (int32_t i = 0; i < b.num_formats; ++i) {
     FormatView& f = b.formats[i];
     f.first_row_ref = -1;
@@ -67,6 +66,7 @@ FOVEA_CALLED_FN void fill_counts(PlannerState& s, int32_t n) {
 
 /// A batch of nothing: what stays of one whose rows make no sense.
 FOVEA_CALLED_FN void make_empty(PlannerState& s) {
+  FOVEA_NO_UNROLL
   for (int32_t i = 0; i < s.batch.num_formats; ++i) {
     s.batch.formats[i].num_row_sets = 0;
     s.batch.formats[i].first_group = 0;
@@ -74,18 +74,15 @@ FOVEA_CALLED_FN void make_empty(PlannerState& s) {
   s.batch.num_requests = s.num_query_tokens = s.num_groups = s.num_places = 0;
 }
 
-/// Which format a group is of: the last that begins at or before it and has groups.
-FOVEA_FN int32_t format_of_group(const BatchView& b, int32_t g) {
-  int32_t i = 0;
-  while (i + 1 < b.num_formats && g >= b.formats[i].first_group + b.formats[i].num_groups()) {
-    ++i;
-  }
-  return i;
-}
-
-FOVEA_CALLED_FN RowGroup group_of(const BatchView& b, int32_t g) {
-  const int32_t i = format_of_group(b, g);
-  return make_row_group(b, RequestsOnDemand{b}, i, g - b.formats[i].first_group);
+template <class Block>
+FOVEA_DEVICE_FN void check_requests(Block& block, const PlannerParams& params, PlannerState& s, int32_t n) {
+  const BatchView& b = params.batch;
+  block.each(n, [&](int32_t r) {
+    const int32_t begin = b.qo_indptr[r], end = b.qo_indptr[r + 1];
+    if (begin < 0 || end < begin || end > b.max_query_tokens || (r == 0 && begin != 0)) {
+      block.lower(&s.void_error, static_cast<int32_t>(BatchError::qo_indptr));
+    }
+  });
 }
 
 /// Marks the batch as void unless counts and rows are what plans are sized for: everything below may then index by them.
@@ -93,12 +90,8 @@ template <class Block>
 FOVEA_DEVICE_FN void check_rows(Block& block, const PlannerParams& params, PlannerState& s, int32_t n) {
   const BatchView& b = params.batch;
   const auto fail = [&](BatchError error) { block.lower(&s.void_error, static_cast<int32_t>(error)); };
-  block.each(n, [&](int32_t r) {
-    const int32_t begin = b.qo_indptr[r], end = b.qo_indptr[r + 1];
-    if (begin < 0 || end < begin || end > b.max_query_tokens || (r == 0 && begin != 0)) {
-      fail(BatchError::qo_indptr);
-    }
-  });
+  check_requests(block, params, s, n);
+  FOVEA_NO_UNROLL
   for (int32_t i = 0; i < b.num_formats; ++i) {
     const FormatView& f = b.formats[i];
     if (f.row_indptr == nullptr) {
@@ -140,16 +133,26 @@ FOVEA_DEVICE_FN void check_columns(Block& block, const PlannerParams& params, Pl
 }
 
 /// The batch of this step, checked as a whole. Every block of a launch does this for itself.
-template <class Block>
+template <bool kSimple, class Block>
 FOVEA_DEVICE_FN void read_batch(Block& block, const PlannerParams& params, PlannerState& s) {
   const int32_t n = params.num_requests != nullptr ? *params.num_requests : params.batch.num_requests;
   const bool n_is_good = 0 <= n && n <= params.batch.num_requests;
   block.once([&] {
-    s.batch = params.batch;
+    if constexpr (!kSimple) {
+      s.batch = params.batch;
+    }
     s.void_error = n_is_good ? kNone : static_cast<int32_t>(BatchError::num_requests);
     s.bad_request = s.bad_group = kNone;
     s.used_buckets = s.configs_with_work = 0;
   });
+  if constexpr (kSimple) {
+    check_requests(block, params, s, n_is_good ? n : 0);
+    block.once([&] {
+      s.num_query_tokens = s.void_error == kNone && n > 0 ? params.batch.qo_indptr[n] : 0;
+      s.num_requests = s.num_groups = s.void_error == kNone ? n : 0;
+    });
+    return;
+  }
   check_rows(block, params, s, n_is_good ? n : 0);
   block.once([&] {
     if (s.void_error == kNone) {
@@ -167,13 +170,8 @@ FOVEA_DEVICE_FN void read_batch(Block& block, const PlannerParams& params, Plann
     if (s.void_error != kNone) {
       make_empty(s);
     }
+    s.num_requests = s.batch.num_requests;
   });
-}
-
-/// What is wrong with a group of format f. (deferred)
-FOVEA_FN BatchError error_of_group(const FormatView& f, int32_t entry) {
-  const BatchError error = error_of_tables(f, entry);
-  return error != BatchError::none ? error : error_of_positions(f, f.kv_pos != nullptr ? f.kv_pos[entry] : 0, tokens_of_group(f, entry));
 }
 
 /// Says what is wrong with the batch as a whole.
@@ -241,38 +239,35 @@ FOVEA_CALLED_FN void describe_request(const BatchView& b, PlanStatus& status, Ba
   }
 }
 
-/// The first of what was found wrong, unless something before it waits to be read.
-template <class Block>
-FOVEA_DEVICE_FN void report_errors(Block& block, const PlannerParams& params, PlannerState& s) {
-  const BatchView& b = s.batch;
-  if (!b.deferred) {
-    return;
+/// The first of what was found wrong.
+FOVEA_CALLED_FN PlanStatus describe_errors(const PlannerParams& params, const PlannerState& s, const BatchView& b) {
+  PlanStatus status;
+  if (s.void_error != kNone) {
+    status.error = s.void_error;
+    describe_void(params, status, static_cast<BatchError>(s.void_error));
+  } else if (s.bad_group != kNone) {
+    const int32_t i = b.num_formats > 1 ? format_of_group(b, s.bad_group) : 0;
+    status.format = i;
+    status.index = s.bad_group - b.formats[i].first_group;
+    status.error = static_cast<int32_t>(error_of_group(b.formats[i], status.index));
+    describe_group(b.formats[i], status, static_cast<BatchError>(status.error), status.index);
+  } else {
+    status.index = s.bad_request;
+    status.error = static_cast<int32_t>(error_of_request(b, s.bad_request));
+    describe_request(b, status, static_cast<BatchError>(status.error), s.bad_request);
   }
-  block.each(b.num_requests, [&](int32_t r) {
-    if (error_of_request(b, r) != BatchError::none) {
-      block.lower(&s.bad_request, r);
-    }
-  });
+  return status;
+}
+
+/// Says what was found wrong, unless something before it waits to be read.
+template <class Block>
+FOVEA_DEVICE_FN void report_errors(Block& block, const PlannerParams& params, PlannerState& s, const BatchView& b) {
   block.once([&] {
     volatile int32_t* waiting = &params.status->error;
     if ((s.void_error == kNone && s.bad_request == kNone && s.bad_group == kNone) || *waiting != 0) {
       return;
     }
-    PlanStatus status;
-    if (s.void_error != kNone) {
-      status.error = s.void_error;
-      describe_void(params, status, static_cast<BatchError>(s.void_error));
-    } else if (s.bad_group != kNone) {
-      const int32_t i = format_of_group(b, s.bad_group);
-      status.format = i;
-      status.index = s.bad_group - b.formats[i].first_group;
-      status.error = static_cast<int32_t>(error_of_group(b.formats[i], status.index));
-      describe_group(b.formats[i], status, static_cast<BatchError>(status.error), status.index);
-    } else {
-      status.index = s.bad_request;
-      status.error = static_cast<int32_t>(error_of_request(b, s.bad_request));
-      describe_request(b, status, static_cast<BatchError>(status.error), s.bad_request);
-    }
+    const PlanStatus status = describe_errors(params, s, b);
     params.status->format = status.format;
     params.status->index = status.index;
     params.status->value = status.value;
@@ -307,6 +302,7 @@ FOVEA_CALLED_FN ComposedRow make_composed_row(const BatchView& b, int32_t row) {
   const int32_t r = request_of_row(b, row);
   const Request request = make_request(b, r);
   ComposedRow composed{.row = row, .request = r, .q_pos = request.q_pos + (row - request.qo_begin), .level_mask = 0};
+  FOVEA_NO_UNROLL
   for (int32_t i = 0; i < b.num_formats; ++i) {
     const FormatView& f = b.formats[i];
     if (f.row_indices == nullptr && f.num_row_sets > 0 && set_holds_row(b, f, set_of_row(f, row, r), row)) {
@@ -318,15 +314,34 @@ FOVEA_CALLED_FN ComposedRow make_composed_row(const BatchView& b, int32_t row) {
 
 /// Requests, groups and what hangs on them: block `part` of `parts`, each a share of everything.
 template <class Block>
+FOVEA_DEVICE_FN void write_simple_batch(Block& block, const PlannerParams& params, PlannerState& s, int32_t part, int32_t parts) {
+  read_batch<true>(block, params, s);
+  const SimpleSource source{params.batch};
+  const int32_t each = ceil_div(s.num_groups, parts), begin = min_(s.num_groups, part * each);
+  block.each(min_(each, s.num_groups - begin), [&](int32_t i) {
+    const SimpleSource::Both both = source.both(begin + i);
+    params.requests[begin + i] = both.request;
+    params.groups[begin + i] = both.group;
+  });
+  if (part == 0) {
+    block.once([&] {
+      *params.num_groups = *params.planned_requests = s.num_groups;
+      *params.num_composed = 0;
+    });
+  }
+}
+
+template <class Block>
 FOVEA_DEVICE_FN void write_batch(Block& block, const PlannerParams& params, PlannerState& s, int32_t part, int32_t parts) {
-  read_batch(block, params, s);
+  read_batch<false>(block, params, s);
   const BatchView& b = s.batch;
   const auto share = [&](int32_t count, const auto& step) {
     const int32_t each = ceil_div(count, parts), begin = min_(count, part * each);
     block.each(min_(each, count - begin), [&](int32_t i) { step(begin + i); });
   };
   share(b.num_requests, [&](int32_t r) { params.requests[r] = make_request(b, r); });
-  share(s.num_groups, [&](int32_t g) { params.groups[g] = group_of(b, g); });
+  share(s.num_groups, [&](int32_t g) { params.groups[g] = GeneralSource{b}.group(g); });
+  FOVEA_NO_UNROLL
   for (int32_t i = 0; i < b.num_formats; ++i) {
     const FormatView& f = b.formats[i];
     if (f.first_row_ref >= 0 && f.num_row_sets > 0) {
@@ -336,6 +351,7 @@ FOVEA_DEVICE_FN void write_batch(Block& block, const PlannerParams& params, Plan
   }
   if (b.num_formats > 1 && part == 0) {
     block.each(s.num_query_tokens, [&](int32_t row) { params.composed[row] = make_composed_row(b, row); });
+    FOVEA_NO_UNROLL
     for (int32_t i = 0; i < b.num_formats; ++i) {
       const FormatView& f = b.formats[i];
       if (f.row_indices != nullptr && f.num_row_sets > 0) {

@@ -1,5 +1,5 @@
-// Lists on the device: row tiles of all groups in one order, their chunks counted by scans, items placed by a counting sort in which every
-// thread has a run of items and counters of its own.
+// Lists on the device: row tiles of all groups in one order, cut into the items of one head, which are placed bucket by bucket: a scan says
+// how many of the bucket come before each, and the group's heads follow one another.
 #pragma once
 
 #include "portable/planner_batch.h"
@@ -13,15 +13,6 @@ struct RowTiles {
   int32_t* before;  // row tiles before each group, one more than groups
   int32_t* group;   // of each row tile
   VisibleTiles* tiles;
-
-  /// Of row tile r in configuration c, all heads; 0: another configuration's.
-  FOVEA_FN uint64_t cost(const PlannerParams& params, const BatchView& b, const int32_t* config_of_group, int32_t c, int32_t r) const {
-    if (config_of_group[group[r]] != c) {
-      return 0;
-    }
-    const int32_t heads = b.formats[format_of_group(b, group[r])].heads_per_set > 1 ? 1 : params.num_kv_heads;
-    return static_cast<uint64_t>(cost_of_tiles(params.configs[c].cost, tiles[r].count())) * static_cast<uint64_t>(heads);
-  }
 };
 
 struct ListCounts {
@@ -31,9 +22,22 @@ struct ListCounts {
   FOVEA_FN ListCounts operator*(int32_t n) const { return {items * n, slots * n, merges * n}; }
 };
 
+/// Items of a bucket: of one head, and times the heads of their groups.
+struct BucketCounts {
+  int32_t one_head, all_heads;
+  FOVEA_FN BucketCounts operator+(BucketCounts o) const { return {one_head + o.one_head, all_heads + o.all_heads}; }
+};
+
+/// An item of one head.
+struct HeadItem {
+  int32_t row_tile, chunk, num_chunks;
+  int32_t col_begin, col_end, bucket;
+};
+
 /// The last i in [lo, hi) with key(i) <= wanted; key(lo) is.
 template <class Key, class Value>
 FOVEA_FN int32_t last_not_above(int32_t lo, int32_t hi, Value wanted, const Key& key) {
+  FOVEA_NO_UNROLL
   while (hi - lo > 1) {
     const int32_t mid = lo + (hi - lo) / 2;
     if (key(mid) <= wanted) {
@@ -45,220 +49,175 @@ FOVEA_FN int32_t last_not_above(int32_t lo, int32_t hi, Value wanted, const Key&
   return lo;
 }
 
-template <class Block, class Scratch>
-FOVEA_DEVICE_FN RowTiles measure_row_tiles(Block& block, const PlannerParams& params, const PlannerState& s, KvRange range,
-                                           const int32_t* row_tiles, const int32_t* config, Scratch& scratch) {
+/// unit_tiles(), with a shift where tile_kv is a power of two.
+template <class Source>
+FOVEA_FN VisibleTiles tiles_of_rows(const PlannerParams& params, const Source& source, KvRange range, const RowGroup& group, int32_t c,
+                                    int32_t row_begin, int32_t row_end) {
+  const QueryPositions q = query_positions(group, row_begin, row_end, params.group_size);
+  const SpanPair columns = visible_columns(group, range, q, source.by_index(group));
+  return params.tile_shift[c] >= 0 ? visible_tiles(columns, PowerOfTwo{params.tile_shift[c]})
+                                   : visible_tiles(columns, params.configs[c].tile_kv);
+}
+
+template <class Block, class Source>
+FOVEA_DEVICE_FN RowTiles measure_row_tiles(Block& block, const PlannerParams& params, const PlannerState& s, const Source& source,
+                                           KvRange range, const int32_t* row_tiles, const int32_t* config, PlannerScratch& scratch) {
+  const int32_t num_groups = s.num_groups;
   RowTiles all;
-  all.before = scratch.template take<int32_t>(s.num_groups + 1);
+  all.before = scratch.template take<int32_t>(num_groups + 1);
   all.count = block.scan(
-      s.num_groups, 0, [&](int32_t g) { return config[g] >= 0 && params.configs[config[g]].form == PlanForm::list ? row_tiles[g] : 0; },
+      num_groups, 0, [&](int32_t g) { return config[g] >= 0 && params.configs[config[g]].form == PlanForm::list ? row_tiles[g] : 0; },
       all.before);
   all.group = scratch.template take<int32_t>(all.count);
   all.tiles = scratch.template take<VisibleTiles>(all.count);
   block.each(all.count, [&](int32_t r) {
-    const int32_t g = last_not_above(0, s.num_groups, r, [&](int32_t i) { return all.before[i]; });
-    const RowGroup group = group_of(s.batch, g);
-    const int32_t c = config[g];
-    const int32_t rows = rows_per_tile(params.configs[c], params.group_size);
+    const int32_t g = last_not_above(0, num_groups, r, [&](int32_t i) { return all.before[i]; });
+    const RowGroup group = source.group(g);
+    const int32_t rows = params.rows_of_tile[config[g]];
     const int32_t row_begin = (r - all.before[g]) * rows;
     all.group[r] = g;
-    all.tiles[r] = unit_tiles(group, range, row_begin, min_(row_begin + rows, packed_rows_of(group, params.group_size)), params.group_size,
-                              params.configs[c].tile_kv, s.batch.formats[group.format].by_index != 0);
+    all.tiles[r] =
+        tiles_of_rows(params, source, range, group, config[g], row_begin, min_(row_begin + rows, packed_rows_of(group, params.group_size)));
   });
   return all;
 }
 
 /// One configuration's list on its way.
+template <class Source>
 struct ListPlan {
   const PlannerParams& params;
-  const BatchView& batch;
+  const Source& source;
   const RowTiles& tiles;
   const int32_t* config_of_group;
   int32_t config;
-  int32_t num_groups;
   ChunkRule rule;
+  Span slots;
   ListCounts* of_tiles;   // before each row tile, one head
-  ListCounts* of_groups;  // before each group, all heads
+  ListCounts* of_groups;  // before each group, all heads; only where something is cut
+  HeadItem* items;
+  BucketCounts* in_bucket;  // before each item, of the bucket at hand
 
-  FOVEA_CALLED_FN UnitChunks chunks(int32_t r) const {
+  FOVEA_FN int32_t heads(int32_t g) const { return source.heads(g, params.num_kv_heads); }
+
+  FOVEA_FN UnitChunks chunks(int32_t r) const {
     bool whole = false;
     if (rule.split_tiles > 0) {
-      const RowGroup group = group_of(batch, tiles.group[r]);
+      const RowGroup group = source.group(tiles.group[r]);
       whole = stays_whole(rule, group, packed_rows_of(group, params.group_size));
     }
     return unit_chunks(rule, tiles.tiles[r], whole);
   }
-  FOVEA_FN bool holds(int32_t r) const { return config_of_group[tiles.group[r]] == config; }
-  FOVEA_FN int32_t heads(int32_t g) const { return batch.formats[format_of_group(batch, g)].heads_per_set > 1 ? 1 : params.num_kv_heads; }
+
+  FOVEA_FN ListCounts counts(int32_t r) const {
+    const int32_t count = config_of_group[tiles.group[r]] == config ? chunks(r).count : 0;
+    return count > 1 ? ListCounts{count, count, 1} : ListCounts{count, 0, 0};
+  }
+
   /// What one head of a group brings.
   FOVEA_FN ListCounts of_head(int32_t g) const { return of_tiles[tiles.before[g + 1]] - of_tiles[tiles.before[g]]; }
-  FOVEA_FN int32_t bucket(const UnitChunks& unit, int32_t i) const {
-    return cost_bucket(cost_of_tiles(params.configs[config].cost, unit.chunk(i).length()));
-  }
-  /// Buckets of the chunks of row tile r.
-  FOVEA_CALLED_FN int32_t buckets(int32_t r) const {
+
+  FOVEA_FN HeadItem item(int32_t n) const {
+    const int32_t r = last_not_above(0, tiles.count, n, [&](int32_t i) { return of_tiles[i].items; });
     const UnitChunks unit = chunks(r);
-    int32_t bits = 1 << bucket(unit, 0) | 1 << bucket(unit, unit.count - 1);  // near-equal chunks: the longest and the shortest
-    for (int32_t i = 1; unit.split_tiles > 0 && i + 1 < unit.count; ++i) {
-      bits |= 1 << bucket(unit, i);
-    }
-    return bits;
-  }
-};
-
-/// Items in (group, kv head, row tile, chunk) order.
-struct ItemWalk {
-  const ListPlan& list;
-  int32_t group, head, row_tile, chunk;
-  UnitChunks unit;
-
-  /// At item `n`, which there is.
-  FOVEA_CALLED_FN ItemWalk(const ListPlan& plan, int32_t n) : list(plan) {
-    group = last_not_above(0, list.num_groups, n, [&](int32_t i) { return list.of_groups[i].items; });
-    const int32_t rest = n - list.of_groups[group].items;
-    const int32_t each = list.of_head(group).items;
-    const int32_t first = list.tiles.before[group];
-    head = rest / each;
-    const int32_t wanted = list.of_tiles[first].items + (rest - head * each);
-    row_tile = last_not_above(first, list.tiles.before[group + 1], wanted, [&](int32_t r) { return list.of_tiles[r].items; });
-    chunk = wanted - list.of_tiles[row_tile].items;
-    unit = list.chunks(row_tile);
-  }
-  /// To the next; there is one.
-  FOVEA_CALLED_FN void step() {
-    if (++chunk < unit.count) {
-      return;
-    }
-    chunk = 0;
-    if (++row_tile == list.tiles.before[group + 1]) {
-      if (++head == list.heads(group)) {
-        head = 0;
-        do {
-          ++group;
-        } while (list.of_groups[group + 1].items == list.of_groups[group].items);
-      }
-      row_tile = list.tiles.before[group];
-    }
-    unit = list.chunks(row_tile);
-  }
-  FOVEA_FN int32_t bucket() const { return list.bucket(unit, chunk); }
-
-  FOVEA_FN void write(WorkItem& item, const PlannerSchedule& out, int32_t first_slot) const {
-    const PlannerParams& params = list.params;
-    const KernelConfig& config = params.configs[list.config];
-    const RowGroup rows_of = group_of(list.batch, group);
-    const int32_t rows = rows_per_tile(config, params.group_size);
-    const int32_t first = list.tiles.before[group];
-    const ListCounts before = list.of_groups[group] + list.of_head(group) * head + (list.of_tiles[row_tile] - list.of_tiles[first]);
+    const int32_t chunk = n - of_tiles[r].items;
     const Span span = unit.chunk(chunk);
-    const Span columns = columns_of_tiles(unit.tiles, span.begin, span.end, config.tile_kv, rows_of.num_cols);
-    const uint16_t kv_head = rows_of.kv_head == kAllHeads ? static_cast<uint16_t>(head) : rows_of.kv_head;
-    const int32_t row_begin = (row_tile - first) * rows;
-    const int32_t row_end = min_(row_begin + rows, packed_rows_of(rows_of, params.group_size));
-    const int32_t whole = list.batch.num_formats > 1 ? kLevelState : kFinal;
-    item = WorkItem{.row_group = group,
-                    .kv_head = kv_head,
-                    .config = static_cast<uint16_t>(list.config),
-                    .row_begin = row_begin,
-                    .row_end = row_end,
-                    .col_begin = columns.begin,
-                    .col_end = columns.end,
-                    .partial_slot = unit.count > 1 ? first_slot + before.slots + chunk : whole,
-                    .flags = 0};
-    if (unit.count > 1 && chunk == 0) {
-      out.merges[before.merges] = MergeItem{.row_group = group,
+    const KernelConfig& c = params.configs[config];
+    const Span columns = columns_of_tiles(unit.tiles, span.begin, span.end, c.tile_kv, source.group(tiles.group[r]).num_cols);
+    return {r, chunk, unit.count, columns.begin, columns.end, cost_bucket(cost_of_tiles(c.cost, span.length()))};
+  }
+
+  /// Item n of head h to its place, and the merge of a unit with its first.
+  FOVEA_FN void write(int32_t n, int32_t h, int32_t first_of_bucket, const PlannerSchedule& out) const {
+    const HeadItem item = items[n];
+    const int32_t g = tiles.group[item.row_tile];
+    const int32_t first_tile = tiles.before[g];
+    const BucketCounts before = in_bucket[of_tiles[first_tile].items];
+    const int32_t of_head = in_bucket[of_tiles[tiles.before[g + 1]].items].one_head - before.one_head;
+    const int32_t place = first_of_bucket + before.all_heads + h * of_head + (in_bucket[n].one_head - before.one_head);
+    const RowGroup group = source.group(g);
+    const int32_t rows = params.rows_of_tile[config];
+    const int32_t row_begin = (item.row_tile - first_tile) * rows;
+    const int32_t row_end = min_(row_begin + rows, packed_rows_of(group, params.group_size));
+    const uint16_t kv_head = group.kv_head == kAllHeads ? static_cast<uint16_t>(h) : group.kv_head;
+    int32_t slot = source.batch.num_formats > 1 ? kLevelState : kFinal;
+    if (item.num_chunks > 1) {
+      const ListCounts here = of_groups[g] + this->of_head(g) * h + (of_tiles[item.row_tile] - of_tiles[first_tile]);
+      slot = slots.begin + here.slots + item.chunk;
+      if (item.chunk == 0) {
+        out.merges[here.merges] = MergeItem{.row_group = g,
                                             .kv_head = kv_head,
-                                            .config = static_cast<uint16_t>(list.config),
+                                            .config = static_cast<uint16_t>(config),
                                             .row_begin = row_begin,
                                             .row_end = row_end,
-                                            .slot_begin = first_slot + before.slots,
-                                            .num_slots = unit.count,
+                                            .slot_begin = slot,
+                                            .num_slots = item.num_chunks,
                                             .reserved = {}};
+      }
     }
+    out.items[place] = WorkItem{.row_group = g,
+                                .kv_head = kv_head,
+                                .config = static_cast<uint16_t>(config),
+                                .row_begin = row_begin,
+                                .row_end = row_end,
+                                .col_begin = item.col_begin,
+                                .col_end = item.col_end,
+                                .partial_slot = slot,
+                                .flags = 0};
   }
 };
 
-FOVEA_FN int32_t bits_above(int32_t bits, int32_t bucket) {
-  int32_t count = 0;
-  for (uint32_t rest = static_cast<uint32_t>(bits) >> bucket >> 1; rest != 0; rest &= rest - 1) {
-    ++count;
-  }
-  return count;
-}
-
-inline constexpr int32_t kListRuns = 256;  // runs of items, a thread each
-
-/// A counting sort: of every bucket in use, longest first, how many items each run has; a scan of that says where they go.
-template <class Block, class Scratch>
-FOVEA_DEVICE_FN void write_items(Block& block, const ListPlan& list, int32_t num_items, int32_t used, Span slots,
-                                 const PlannerSchedule& out, Scratch scratch) {
-  const int32_t num_buckets = bits_above(used, 0) + (used & 1);
-  const int32_t each = ceil_div(num_items, kListRuns);
-  const int32_t runs = ceil_div(num_items, each);
-  int32_t* next = scratch.template take<int32_t>(num_buckets * runs + 1);
-  const auto walk = [&](int32_t run, const auto& visit) {
-    const int32_t begin = run * each, end = min_(num_items, begin + each);
-    ItemWalk item(list, begin);
-    for (int32_t n = begin;;) {
-      visit(item, next[bits_above(used, item.bucket()) * runs + run]);
-      if (++n == end) {
-        break;
-      }
-      item.step();
-    }
-  };
-  block.each(runs, [&](int32_t run) {
-    for (int32_t b = 0; b < num_buckets; ++b) {
-      next[b * runs + run] = 0;
-    }
-    walk(run, [](const ItemWalk&, int32_t& place) { ++place; });
-  });
-  block.scan(
-      num_buckets * runs, 0, [&](int32_t i) { return next[i]; }, next);
-  block.each(runs, [&](int32_t run) {
-    walk(run, [&](const ItemWalk& item, int32_t& place) { item.write(out.items[place++], out, slots.begin); });
-  });
-}
-
 /// Items and merges of form list. Returns the partial slots used.
-template <class Block, class Scratch>
-FOVEA_DEVICE_FN int32_t write_list(Block& block, const PlannerParams& params, PlannerState& s, const RowTiles& tiles,
+template <class Block, class Source>
+FOVEA_DEVICE_FN int32_t write_list(Block& block, const PlannerParams& params, PlannerState& s, const Source& source, const RowTiles& tiles,
                                    const int32_t* config_of_group, int32_t c, uint64_t total, Span slots, const PlannerSchedule& out,
-                                   Scratch scratch) {
+                                   PlannerScratch scratch) {
+  const KernelConfig& config = params.configs[c];
+  const ChunkRule rule = params.fixed_splits ? ChunkRule{.split_tiles = params.split_tokens / config.tile_kv,
+                                                         .max_rows = kMaxRowsOfFixedSplit,
+                                                         .whole_formats = params.whole_formats}
+                                             : throughput_rule(config.cost, total, params.num_workers, slots.length());
+  ListPlan<Source> list{params, source, tiles, config_of_group, c, rule, slots, nullptr, nullptr, nullptr, nullptr};
+  list.of_tiles = scratch.template take<ListCounts>(tiles.count + 1);
+  const ListCounts head = block.scan(
+      tiles.count, ListCounts{0, 0, 0}, [&](int32_t r) { return list.counts(r); }, list.of_tiles);
   ListCounts all{0, 0, 0};
-  if (total > 0) {
-    const KernelConfig& config = params.configs[c];
-    const ChunkRule rule = params.fixed_splits ? ChunkRule{.split_tiles = params.split_tokens / config.tile_kv,
-                                                           .max_rows = kMaxRowsOfFixedSplit,
-                                                           .whole_formats = params.whole_formats}
-                                               : throughput_rule(config.cost, total, params.num_workers, slots.length());
-    ListPlan list{params, s.batch, tiles, config_of_group, c, s.num_groups, rule, nullptr, nullptr};
-    list.of_tiles = scratch.template take<ListCounts>(tiles.count + 1);
+  if (head.merges > 0) {
     list.of_groups = scratch.template take<ListCounts>(s.num_groups + 1);
-    block.once([&] { s.used_buckets = 0; });
-    block.each(tiles.count, [&](int32_t r) {
-      if (list.holds(r)) {
-        block.set_bits(&s.used_buckets, list.buckets(r));
+    all = block.scan(
+        s.num_groups, ListCounts{0, 0, 0}, [&](int32_t g) { return list.of_head(g) * list.heads(g); }, list.of_groups);
+  }
+
+  list.items = scratch.template take<HeadItem>(head.items);
+  list.in_bucket = scratch.template take<BucketCounts>(head.items + 1);
+  block.once([&] { s.used_buckets = 0; });
+  block.each(head.items, [&](int32_t n) {
+    list.items[n] = list.item(n);
+    block.set_bits(&s.used_buckets, 1 << list.items[n].bucket);
+  });
+  const uint32_t used = static_cast<uint32_t>(block.shared(&s.used_buckets));
+  int32_t placed = 0;
+  FOVEA_NO_UNROLL
+  for (int32_t bucket = kNumCostBuckets - 1; bucket >= 0; --bucket) {  // the longest first
+    if ((used >> bucket & 1u) == 0) {
+      continue;
+    }
+    const BucketCounts items = block.scan(
+        head.items, BucketCounts{0, 0},
+        [&](int32_t n) {
+          const HeadItem& item = list.items[n];
+          return item.bucket == bucket ? BucketCounts{1, list.heads(tiles.group[item.row_tile])} : BucketCounts{0, 0};
+        },
+        list.in_bucket);
+    block.each(head.items * params.num_kv_heads, [&](int32_t i) {
+      const int32_t n = i / params.num_kv_heads, h = i - n * params.num_kv_heads;
+      if (list.items[n].bucket == bucket && h < list.heads(tiles.group[list.items[n].row_tile])) {
+        list.write(n, h, placed, out);
       }
     });
-    const int32_t used = block.shared(&s.used_buckets);
-    block.scan(
-        tiles.count, ListCounts{0, 0, 0},
-        [&](int32_t r) {
-          const int32_t count = list.holds(r) ? list.chunks(r).count : 0;
-          return count > 1 ? ListCounts{count, count, 1} : ListCounts{count, 0, 0};
-        },
-        list.of_tiles);
-    all = block.scan(
-        s.num_groups, ListCounts{0, 0, 0},
-        [&](int32_t g) {
-          return config_of_group[g] == c ? list.of_head(g) * list.heads(g) : ListCounts{0, 0, 0};
-        },
-        list.of_groups);
-    write_items(block, list, all.items, used, slots, out, scratch);
+    placed += items.all_heads;
   }
   block.once([&] {
-    *out.num_items = all.items;
+    *out.num_items = placed;
     *out.num_merges = all.merges;
   });
   return all.slots;

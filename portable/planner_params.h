@@ -41,6 +41,8 @@ struct PlannerParams {
   PlanStatus* status;
 
   KernelConfig configs[kMaxKernelConfigs];
+  int32_t rows_of_tile[kMaxKernelConfigs];  // rows_per_tile()
+  int32_t tile_shift[kMaxKernelConfigs];    // log2 of tile_kv; -1: no power of two
   int32_t num_configs, num_workers, num_kv_heads, group_size;
   int32_t max_row_groups, max_slots;
   int32_t fixed_splits;  // cut by split_tokens; else by throughput_rule()
@@ -58,6 +60,7 @@ struct PlannerParams {
 
   PlannerMask masks[kMaxMasksOfLaunch];
   int32_t num_masks;
+  int32_t simple;        // SimpleSource serves the batch
   int32_t write_groups;  // requests, groups, row refs, composed rows too
   char* scratch;         // num_masks times scratch_bytes, for what has no room in shared memory
   int64_t scratch_bytes;

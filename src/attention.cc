@@ -1,9 +1,11 @@
 #include "src/attention.h"
 
+#include <algorithm>
 #include <cstring>
 #include <new>
 
 #include "src/page_check.h"
+#include "src/schedule/planner.h"
 #include "src/support/check.h"
 
 namespace fovea {
@@ -27,6 +29,15 @@ Plan::Impl::Impl(std::shared_ptr<Attention::Impl> owner)
       masks(static_cast<std::size_t>(attention->capacity.max_mask_groups)),
       staged_masks(masks.size()) {
   parts.reserve(max_parts(attention->capacity));
+  if (attention->backend->plans_on_device()) {
+    planner.emplace(*attention->backend, attention->capacity);
+  }
+}
+
+PlannerMemory::PlannerMemory(const Backend& backend, const PlanCapacity& capacity)
+    : scratch(backend, static_cast<std::size_t>(planner_scratch_bytes(capacity) * std::min(capacity.max_mask_groups, kMaxMasksOfLaunch))),
+      status_memory(backend, sizeof(PlanStatus)) {
+  new (status_memory.get()) PlanStatus;
 }
 
 std::int64_t workspace_bytes_of(const PlanCapacity& capacity) { return capacity.partial_bytes + capacity.plan_bytes; }
@@ -53,7 +64,43 @@ void Plan::Impl::end_generation(const BatchView& view, const Batch& b, std::int3
   batch = planned_batch(view, b);
   num_masks = masks_planned;
   num_requests = view.num_requests;
+  planned_by_device = false;
   generation = ++num_plans;
+}
+
+void Plan::Impl::plan_on_device(const BatchView& view, const Batch& b, std::int32_t masks_planned, Stream stream) {
+  const Backend& backend = *attention->backend;
+  const PlanCapacity& capacity = attention->capacity;
+  if (!backend.is_capturing(stream)) {
+    device_plan->continue_on(stream);
+  }
+  PlannerParams launch = planner_params(attention->problem, attention->selection.choice, capacity, view, device_arrays);
+  launch.num_requests = b.num_requests.as<const std::int32_t>();
+  launch.status = static_cast<PlanStatus*>(planner->status_memory.get());
+  launch.scratch = static_cast<char*>(planner->scratch.get());
+  launch.scratch_bytes = planner_scratch_bytes(capacity);
+  for (std::int32_t m = 0; m < masks_planned; ++m) {
+    masks[static_cast<std::size_t>(m)].work = attention->most_work;
+    add_mask(launch, capacity, device_arrays, m, masks[static_cast<std::size_t>(m)].range);
+    if (launch.num_masks == kMaxMasksOfLaunch || m + 1 == masks_planned) {
+      backend.plan_on_device(launch, stream);
+      launch.num_masks = launch.write_groups = 0;
+    }
+  }
+  batch = planned_device_batch(view, b);
+  num_masks = masks_planned;
+  num_requests = view.num_requests;
+  planned_by_device = true;
+  planned_on = stream;
+  generation = ++num_plans;
+}
+
+void Plan::Impl::bring_to_host() const {
+  if (planned_by_device) {
+    const auto bytes = reinterpret_cast<const std::byte*>(arrays.work) - static_cast<const std::byte*>(plan_memory.get());
+    attention->backend->synchronise(planned_on);
+    attention->backend->copy_to_host(plan_memory.get(), device_plan->memory(), static_cast<std::size_t>(bytes));
+  }
 }
 
 KernelParams Plan::Impl::kernel_params(std::int32_t mask_group) const {
@@ -131,6 +178,14 @@ void check_memory_of_run(const Backend& backend, const PlannedBatch& batch, cons
     check(args.kv[f].k_scale.tensor, "k_scale", static_cast<int>(f));
     check(args.kv[f].v_scale.tensor, "v_scale", static_cast<int>(f));
     check(batch.page_ids[f], "page_ids", static_cast<int>(f));
+  }
+}
+
+void check_masks_for_device(const PlanArgs& args) {
+  for (std::size_t m = 0; m < args.masks.size(); ++m) {
+    FOVEA_CHECK(!args.masks[m].tiles.given(),
+                "plan: mask group {} has classes of tiles, which are laid out by lengths that the host doesn't know here; leave them out",
+                m);
   }
 }
 
@@ -263,7 +318,8 @@ std::int64_t Plan::workspace_bytes() const { return impl_ == nullptr ? 0 : works
 PlanView Plan::view(std::int32_t mask_group) const {
   FOVEA_CHECK(impl_ != nullptr, "view: the plan is empty; make it with Attention::new_plan()");
   check_planned(*impl_, mask_group, "view");
-  return describe_plan(impl_->kernel_params(mask_group), impl_->attention->capacity, impl_->num_requests,
+  impl_->bring_to_host();
+  return describe_plan(impl_->kernel_params(mask_group), impl_->attention->capacity, *impl_->arrays.num_requests,
                        *impl_->arrays.mask_groups[static_cast<std::size_t>(mask_group)].num_slots);
 }
 

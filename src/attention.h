@@ -5,6 +5,7 @@
 #include <cstddef>
 #include <memory>
 #include <new>
+#include <optional>
 
 #include "fovea/engine.h"
 #include "src/backend.h"
@@ -54,6 +55,28 @@ class DeviceMemory {
   void* memory_;
 };
 
+/// Host memory that a device can write.
+class SharedMemory {
+ public:
+  SharedMemory(const Backend& backend, std::size_t bytes) : backend_(backend), memory_(backend.allocate_shared(bytes)) {}
+  ~SharedMemory() { backend_.free_shared(memory_); }
+  SharedMemory(const SharedMemory&) = delete;
+  SharedMemory& operator=(const SharedMemory&) = delete;
+  void* get() const { return memory_; }
+
+ private:
+  const Backend& backend_;
+  void* memory_;
+};
+
+/// What a plan needs to be written by its device.
+struct PlannerMemory {
+  PlannerMemory(const Backend& backend, const PlanCapacity& capacity);
+  volatile PlanStatus& status() const { return *static_cast<PlanStatus*>(status_memory.get()); }
+  DeviceMemory scratch;
+  SharedMemory status_memory;
+};
+
 /// Where plans are written, 64-byte aligned as planners want it.
 class HostMemory {
  public:
@@ -75,6 +98,12 @@ struct Plan::Impl {
   void begin_generation() { generation = 0; }
   void end_generation(const BatchView& view, const Batch& batch, std::int32_t masks_planned, Stream stream);
 
+  /// Has the device plan a batch that only it can read: one launch for up to kMaxMasksOfLaunch masks.
+  void plan_on_device(const BatchView& view, const Batch& batch, std::int32_t masks_planned, Stream stream);
+
+  /// For those who read a plan on the host: one that the device wrote is fetched, once the stream is done with it.
+  void bring_to_host() const;
+
   /// The plan's part of a launch; run() adds tensors and parameters.
   KernelParams kernel_params(std::int32_t mask_group) const;
 
@@ -84,6 +113,7 @@ struct Plan::Impl {
   std::shared_ptr<Attention::Impl> attention;
   HostMemory plan_memory;
   std::unique_ptr<DevicePlan> device_plan;  // null: kernels read plan_memory
+  std::optional<PlannerMemory> planner;     // where the device can plan
   DeviceMemory partial_memory;
   PlanArraysMut arrays;            // in plan_memory
   PlanArraysMut device_arrays;     // in device_plan
@@ -92,7 +122,9 @@ struct Plan::Impl {
   std::vector<PlanBytes> parts;  // of plan_memory that this plan has filled
   PlannedBatch batch;
   std::int32_t num_masks = 0;
-  std::int32_t num_requests = 0;
+  std::int32_t num_requests = 0;  // planned by the device: at most
+  bool planned_by_device = false;
+  Stream planned_on;
   std::uint64_t generation = 0;  // 0: not planned
   std::uint64_t num_plans = 0;
 };
@@ -113,6 +145,9 @@ void check_not_capturing(const Backend& backend, Stream stream);
 
 /// FOVEA_CHECK_RUNS: that tensors are where their views say, as far as the device's driver knows.
 void check_memory_of_run(const Backend& backend, const PlannedBatch& batch, const RunArgs& args);
+
+/// Throws InvalidArgument for masks that need lengths on the host.
+void check_masks_for_device(const PlanArgs& args);
 
 /// FOVEA_CHECK_RUNS: the page ids a run is about to read, against its cache tensors.
 void check_pages_of_run(const Attention::Impl& attention, const RunArgs& args, const KernelParams& params);

@@ -13,6 +13,7 @@
 #include "portable/batch_view.h"
 #include "portable/config.h"
 #include "portable/params.h"
+#include "portable/planner_params.h"
 #include "portable/variant_shape.h"
 
 namespace fovea {
@@ -158,6 +159,12 @@ class Backend {
   /// Empty where this device can read it, as far as is known; else whose memory it is.
   virtual std::string foreign_memory(const void*) const { return {}; }
   virtual bool is_capturing(Stream) const { return false; }  // into a graph
+  virtual bool plans_on_device() const { return false; }     // plan_on_device() is there, and device memory isn't the host's
+  /// Launches the planner. Compiled by load(); allocates nothing.
+  virtual void plan_on_device(const PlannerParams&, Stream) const {}
+  /// Host memory that kernels can write.
+  virtual void* allocate_shared(std::size_t bytes) const { return allocate(bytes); }
+  virtual void free_shared(void* memory) const noexcept { free(memory); }
   virtual void merge_states(const MergeStatesParams& params, Stream stream) const = 0;
   virtual void append_kv(const AppendParams& params, Stream stream) const = 0;
 };

@@ -5,6 +5,8 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <atomic>
+#include <mutex>
 #include <utility>
 
 #include "fovea/device_buffer.h"
@@ -21,6 +23,8 @@ namespace fovea {
 struct Engine::Impl {
   explicit Impl(const EngineOptions& options) : backend(make_backend(options)) {}
   std::unique_ptr<Backend> backend;
+  std::mutex mutex;
+  std::vector<std::weak_ptr<Plan::Impl>> device_plans;  // those that a device can write
 };
 
 Engine::Engine(const EngineOptions& options) : impl_(std::make_shared<Impl>(options)) {}
@@ -39,12 +43,29 @@ Attention Engine::prepare(const AttentionSpec& spec, const Limits& limits, const
   return Attention(std::move(attention));
 }
 
-Plan Attention::new_plan() const { return Plan(make_plan(impl_)); }
+Plan Attention::new_plan() const {
+  std::shared_ptr<Plan::Impl> plan = make_plan(impl_);
+  if (plan->planner.has_value()) {
+    const std::lock_guard lock(impl_->engine->mutex);
+    std::erase_if(impl_->engine->device_plans, [](const auto& other) { return other.expired(); });
+    impl_->engine->device_plans.push_back(plan);
+  }
+  return Plan(std::move(plan));
+}
 
 std::int64_t Attention::workspace_bytes() const { return workspace_bytes_of(impl_->capacity); }
 
 void Attention::plan(Plan& plan, const Batch& batch, const PlanArgs& args, Stream stream) const {
   Plan::Impl& p = plan_of(plan, *impl_, "plan");
+  if (p.planner.has_value() && is_on_device(batch, impl_->backend->device())) {
+    const BatchView view = check_device_batch(impl_->problem, batch, impl_->backend->device());
+    check_masks_for_device(args);
+    const std::int32_t num_masks = stage_masks(*impl_, args, view, p.staged_masks);
+    p.begin_generation();
+    std::copy_n(p.staged_masks.begin(), num_masks, p.masks.begin());
+    p.plan_on_device(view, batch, num_masks, stream);
+    return;
+  }
   check_not_capturing(*impl_->backend, stream);
   // Everything that can be refused comes before the first write to the plan.
   const BatchView view = check_batch(impl_->problem, batch, impl_->backend->device(), p.arrays.seen_rows);
@@ -73,11 +94,35 @@ void Attention::run(const Plan& plan, const RunArgs& args, Stream stream) const 
   check_run(impl_->problem, *impl_->variant, p.batch, args, impl_->backend->device(), params);
   if (check_runs_enabled()) {
     check_memory_of_run(*impl_->backend, p.batch, args);
+  }
+  if (check_runs_enabled() && !(p.planned_by_device && impl_->backend->is_capturing(stream))) {
+    p.bring_to_host();
     check_pages_of_run(*impl_, args, params);
   }
   params.plan = p.device_arrays_of(args.mask_group);
   const PlannedMask& planned = p.masks[static_cast<std::size_t>(args.mask_group)];
   impl_->module->run(params, {.work = planned.work, .most = impl_->most_work, .device_plan = p.device_plan.get()}, stream);
+}
+
+void Attention::attend(Plan& p, const Batch& batch, const RunArgs& args, const PlanArgs& plan_args, Stream stream) const {
+  plan(p, batch, plan_args, stream);
+  run(p, args, stream);
+}
+
+std::vector<std::string> Engine::status() const {
+  const std::lock_guard lock(impl_->mutex);
+  std::vector<std::string> found;
+  for (const std::weak_ptr<Plan::Impl>& watched : impl_->device_plans) {
+    const std::shared_ptr<Plan::Impl> plan = watched.lock();
+    if (plan == nullptr || plan->planner->status().error == 0) {
+      continue;
+    }
+    volatile PlanStatus& from = plan->planner->status();
+    std::atomic_thread_fence(std::memory_order_acquire);
+    found.push_back(fovea::describe(PlanStatus{from.error, from.format, from.index, from.value, from.bound}));
+    from.error = 0;
+  }
+  return found;
 }
 
 void Engine::merge_states(std::span<const State> states, const State& out, Stream stream) const {
@@ -93,6 +138,7 @@ void Attention::check_pages(const Plan& plan, std::span<const std::int64_t> num_
   check_planned(p, mask_group, "check_pages");
   FOVEA_CHECK(num_pages.size() == impl_->problem.spec.formats.size(), "check_pages: num_pages has {} entries; the spec has {} formats",
               num_pages.size(), impl_->problem.spec.formats.size());
+  p.bring_to_host();
   check_page_ids("check_pages", *impl_->backend, p.kernel_params(mask_group), num_pages.data());
 }
 

@@ -6,6 +6,7 @@
 #include "backends/cuda/ahead.h"
 #include "backends/cuda/memory.h"
 #include "backends/cuda/module.h"
+#include "backends/cuda/planner.h"
 #include "backends/cuda/text_variants.h"
 #include "backends/user_variants.h"
 #include "src/support/check.h"
@@ -44,6 +45,7 @@ class CudaBackend : public Backend {
 
   std::unique_ptr<Module> load(const Problem& problem, const Choice& choice) const override {
     ops();  // so that nothing compiles after prepare()
+    planner();
     return load_attention(gpu_, compiler_, problem, choice);
   }
 
@@ -74,6 +76,22 @@ class CudaBackend : public Backend {
     return cuda::is_capturing(cu_stream(stream));
   }
 
+  bool plans_on_device() const override { return true; }
+  void plan_on_device(const PlannerParams& params, Stream stream) const override { planner().plan(params, stream); }
+  void* allocate_shared(std::size_t bytes) const override {
+    const ContextScope scope(gpu_.context());
+    void* memory = nullptr;
+    checked("cuMemAllocHost", driver().api.cuMemAllocHost(&memory, bytes), "{} bytes of page-locked host memory", bytes);
+    return memory;
+  }
+  void free_shared(void* memory) const noexcept override {
+    try {
+      const ContextScope scope(gpu_.context());
+      driver().api.cuMemFreeHost(memory);
+    } catch (const Error&) {  // NOLINT: the context is gone, and its memory with it
+    }
+  }
+
   void merge_states(const MergeStatesParams& params, Stream stream) const override { ops().merge_states(params, stream); }
   void append_kv(const AppendParams& params, Stream stream) const override { ops().append_kv(params, stream); }
 
@@ -91,11 +109,20 @@ class CudaBackend : public Backend {
     return *ops_;
   }
 
+  const Planner& planner() const {
+    const std::lock_guard lock(mutex_);
+    if (planner_ == nullptr) {
+      planner_ = std::make_unique<Planner>(gpu_, compiler_);
+    }
+    return *planner_;
+  }
+
   Gpu gpu_;
   Compiler compiler_;
   TextVariants text_variants_{&gpu_, compiler_};
   mutable std::mutex mutex_;
   mutable std::unique_ptr<CacheOps> ops_;
+  mutable std::unique_ptr<Planner> planner_;
 };
 
 }  // namespace

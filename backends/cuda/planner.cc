@@ -11,9 +11,13 @@ namespace {
 constexpr std::string_view kSource = R"(// fovea: the planner
 #include "backends/cuda/kernels/plan/kernel.cuh"
 
-extern "C" __global__ void __launch_bounds__(fovea::cuda::plan::kThreads, 1)
+extern "C" __global__ void __launch_bounds__(fovea::cuda::plan::kMostThreads, 1)
 plan(const __grid_constant__ fovea::PlannerParams params, int shared_bytes) {
-  fovea::cuda::plan::plan(params, shared_bytes);
+  fovea::cuda::plan::plan<false>(params, shared_bytes);
+}
+extern "C" __global__ void __launch_bounds__(fovea::cuda::plan::kMostThreads, 1)
+plan_simple(const __grid_constant__ fovea::PlannerParams params, int shared_bytes) {
+  fovea::cuda::plan::plan<true>(params, shared_bytes);
 }
 )";
 
@@ -35,7 +39,8 @@ Planner::Planner(const Gpu& gpu, const Compiler& compiler) : gpu_(gpu) {
   const CompileRequest request = planner_program(gpu.architecture());
   const std::vector<jit::Artefact> cubins = compiler.compile({&request, 1}, "planner");
   module_ = std::make_unique<CubinModule>(gpu, cubins[0].bytes, request.label);
-  function_ = module_->function("plan", gpu.max_shared_bytes);
+  general_ = module_->function("plan", gpu.max_shared_bytes);
+  simple_ = module_->function("plan_simple", gpu.max_shared_bytes);
 }
 
 void Planner::plan(const PlannerParams& params, Stream stream) const {
@@ -47,7 +52,7 @@ void Planner::plan(const PlannerParams& params, Stream stream) const {
   const ContextScope scope(gpu_.context());
   launch(gpu_,
          {.kernel = "plan",
-          .function = function_,
+          .function = params.simple ? simple_ : general_,
           .grid = params.num_masks + writers,
           .threads = plan::kThreads,
           .shared_bytes = shared_bytes},

@@ -20,7 +20,7 @@ class Planner {
  private:
   const Gpu& gpu_;
   std::unique_ptr<CubinModule> module_;
-  CUfunction function_ = nullptr;
+  CUfunction general_ = nullptr, simple_ = nullptr;
 };
 
 CompileRequest planner_program(std::string_view architecture);

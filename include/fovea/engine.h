@@ -114,6 +114,10 @@ class Engine {
   /// The variants compiled into the library.
   std::vector<VariantDescription> variants() const;
 
+  /// What planners on the device found wrong with the batches they were given, in words, one entry a plan: the first since the last call.
+  /// Reads host memory: costs no wait, and knows what has been found by now (after synchronise(): by all that the stream was given).
+  std::vector<std::string> status() const;
+
   std::string describe() const;  // backend, device, instruction set, threads: what a bug report needs
 
   std::vector<CompileRecord> compiled() const;  // so far, in order; only prepare() adds to it
@@ -133,11 +137,14 @@ class Attention {
   std::int64_t workspace_bytes() const;  // what new_plan() allocates
 
   /// Once a step: schedules the batch. Reads lengths, no page ids. Throws InvalidArgument with the values that break a rule; `plan` is then
-  /// what it was before. No allocation.
+  /// what it was before. No allocation. With lengths on the device (Batch): a launch, which may be captured into a graph.
   void plan(Plan& plan, const Batch& batch, const PlanArgs& args = {}, Stream stream = {}) const;
 
   /// Once a layer: launches. No allocation, no compilation. Writes o (and lse) of every row below qo_indptr[num_requests].
   void run(const Plan& plan, const RunArgs& args, Stream stream = {}) const;
+
+  /// plan() and run() in one call, for callers whose lengths are on the device alone. The plan serves the other layers of the step: run().
+  void attend(Plan& plan, const Batch& batch, const RunArgs& args, const PlanArgs& plan_args = {}, Stream stream = {}) const;
 
   /// Throws InvalidArgument naming the first page id outside [0, num_pages[format]) that a run of this plan would read. Its own call:
   /// plan() reads no page ids, this reads all that rows can see. FOVEA_CHECK_RUNS=1 makes every run() do it.

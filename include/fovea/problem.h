@@ -53,9 +53,9 @@ struct AttentionSpec {
   std::string to_string() const;
 };
 
-/// Tables of one format for one step. All integers are i32 and on the host, where plan() reads them, except page ids: `page_indices` and
-/// `page_table` are on the engine's device and are read by run() (a plan keeps their addresses, never their contents): they must stay valid
-/// until the last run of the plan.
+/// Tables of one format for one step. All integers are i32. Page ids (`page_indices`, `page_table`) are on the engine's device and are read
+/// by run() (a plan keeps their addresses, never their contents): they must stay valid until the last run of the plan. All others are read
+/// by plan(), and are on the host or on the engine's device: see Batch.
 /// A group is a set of rows that share columns: request i, unless `row_indptr` (or KvFormat::block_rows) says otherwise.
 struct KvTables {
   // CSR: group i's entries are page_indices[page_indptr[i] .. page_indptr[i + 1]). Ragged: page_indptr counts tokens and there are no
@@ -68,6 +68,9 @@ struct KvTables {
   // Tokens per group: one of the two. Needed with 2-D tables; CSR without either means full pages. Ragged takes neither.
   TensorView last_page_len;  // [num_groups], 1..page_size (ignored where a group has no pages)
   TensorView kv_len;         // [num_groups] tokens
+
+  // Ragged, with page_indptr on the device: no more than so many tokens, which K and V of every run hold.
+  std::int64_t ragged_tokens = 0;
 
   // Rows, when groups are not the requests: group i has rows row_indptr[i] .. row_indptr[i + 1], of the batch or of `row_indices`. A row is
   // in one group of a format; in exactly one when there is one format.
@@ -89,7 +92,12 @@ struct KvTables {
   }
 };
 
-/// One step's requests.
+/// One step's requests. Its integers, those of its tables too, are all on the host, or all on the engine's device (qo_indptr says which).
+///
+/// On a GPU's memory, plan() launches a planner there: the same plan, from lengths that the host needn't know; it may be captured into a
+/// graph, whose every replay plans anew. Then extents are bounds: entries behind the last request's are not read. Values are checked where
+/// they are read: a request or group with one outside its bounds has no columns (o = 0, lse = -inf); a batch whose qo_indptr, row_indptr,
+/// row_indices or num_requests make no sense is planned as an empty one. Engine::status() says what was found.
 struct Batch {
   TensorView qo_indptr;          // i32 [num_requests + 1]: first query token of each request
   std::span<const KvTables> kv;  // one per AttentionSpec::formats, in that order; borrowed during plan()
@@ -97,6 +105,10 @@ struct Batch {
                                  // with by_index formats, and where formats don't say: rows by `row_indices`, a request's rows in
                                  // several groups, tables per head of different lengths
   TensorView q_pos;              // i32 [num_requests], optional: position of the first query token; default kv_len - qo_len
+
+  // With integers on the device:
+  TensorView num_requests;            // i32 [1], optional: how many of qo_indptr's requests there are; default: all
+  std::int32_t max_query_tokens = 0;  // what qo_indptr may end at, and rows of q and o in every run; 0: limits.max_query_tokens
 };
 
 }  // namespace fovea

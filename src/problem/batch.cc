@@ -104,30 +104,6 @@ void check_rows(BatchCheck& check, std::int32_t i, FormatView& f) {
               i, check.problem.limits.max_row_groups);
 }
 
-/// Exactly one of the two forms of tables, or the indptr of a ragged format; which of the lengths goes with which.
-void check_form(const BatchCheck& check, std::int32_t i) {
-  const KvTables& t = check.tables(i);
-  const bool csr = t.page_indptr.defined() || t.page_indices.defined();
-  if (!check.format(i).has_table) {
-    FOVEA_CHECK(t.page_indptr.defined(), "plan: kv[{}].page_indptr is not given; a ragged format needs it, in tokens", i);
-    FOVEA_CHECK(!t.page_indices.defined() && !t.page_table.defined(), "plan: kv[{}] has page ids but formats[{}] is ragged", i, i);
-    FOVEA_CHECK(!t.last_page_len.defined() && !t.kv_len.defined(),
-                "plan: kv[{}] has last_page_len or kv_len but formats[{}] is ragged; kv[{}].page_indptr says how many tokens there are", i,
-                i, i);
-  } else {
-    FOVEA_CHECK(csr || t.page_table.defined(), "plan: kv[{}] has no tables; give page_indptr and page_indices, or page_table and kv_len",
-                i);
-    FOVEA_CHECK(!csr || !t.page_table.defined(), "plan: kv[{}] has both page_indptr/page_indices and page_table; give one form", i);
-    FOVEA_CHECK(!csr || (t.page_indptr.defined() && t.page_indices.defined()),
-                "plan: kv[{}] has one of page_indptr and page_indices; tables need both", i);
-    FOVEA_CHECK(csr || t.kv_len.defined(), "plan: kv[{}].kv_len is not given; page_table needs it", i);
-    FOVEA_CHECK(csr || !t.last_page_len.defined(), "plan: kv[{}].last_page_len goes with page_indptr; with page_table give kv_len alone",
-                i);
-    FOVEA_CHECK(!t.last_page_len.defined() || !t.kv_len.defined(), "plan: kv[{}] has both last_page_len and kv_len; give one", i);
-  }
-  FOVEA_CHECK(!t.table_rows.defined() || t.page_table.defined(), "plan: kv[{}].table_rows is given without kv[{}].page_table", i, i);
-}
-
 void check_csr(BatchCheck& check, std::int32_t i, FormatView& f, std::int32_t groups) {
   const KvTables& t = check.tables(i);
   const Argument name = check.argument(i, "page_indptr");
@@ -226,7 +202,7 @@ void check_format_tables(BatchCheck& check, std::int32_t i) {
   f.has_table = format.has_table;
   f.by_index = format.by_index;
   f.kv_pos_stride = check.tables(i).kv_pos_stride;
-  check_form(check, i);
+  check_table_form(check.problem, check.batch, i);
   check_rows(check, i, f);
   const std::int32_t groups = f.num_groups();
   if (check.tables(i).page_table.defined()) {
@@ -255,6 +231,29 @@ void place_row_refs(BatchCheck& check) {
 }
 
 }  // namespace
+
+void check_table_form(const Problem& problem, const Batch& batch, std::int32_t i) {
+  const KvTables& t = batch.kv[static_cast<std::size_t>(i)];
+  const bool csr = t.page_indptr.defined() || t.page_indices.defined();
+  if (!problem.spec.formats[static_cast<std::size_t>(i)].has_table) {
+    FOVEA_CHECK(t.page_indptr.defined(), "plan: kv[{}].page_indptr is not given; a ragged format needs it, in tokens", i);
+    FOVEA_CHECK(!t.page_indices.defined() && !t.page_table.defined(), "plan: kv[{}] has page ids but formats[{}] is ragged", i, i);
+    FOVEA_CHECK(!t.last_page_len.defined() && !t.kv_len.defined(),
+                "plan: kv[{}] has last_page_len or kv_len but formats[{}] is ragged; kv[{}].page_indptr says how many tokens there are", i,
+                i, i);
+  } else {
+    FOVEA_CHECK(csr || t.page_table.defined(), "plan: kv[{}] has no tables; give page_indptr and page_indices, or page_table and kv_len",
+                i);
+    FOVEA_CHECK(!csr || !t.page_table.defined(), "plan: kv[{}] has both page_indptr/page_indices and page_table; give one form", i);
+    FOVEA_CHECK(!csr || (t.page_indptr.defined() && t.page_indices.defined()),
+                "plan: kv[{}] has one of page_indptr and page_indices; tables need both", i);
+    FOVEA_CHECK(csr || t.kv_len.defined(), "plan: kv[{}].kv_len is not given; page_table needs it", i);
+    FOVEA_CHECK(csr || !t.last_page_len.defined(), "plan: kv[{}].last_page_len goes with page_indptr; with page_table give kv_len alone",
+                i);
+    FOVEA_CHECK(!t.last_page_len.defined() || !t.kv_len.defined(), "plan: kv[{}] has both last_page_len and kv_len; give one", i);
+  }
+  FOVEA_CHECK(!t.table_rows.defined() || t.page_table.defined(), "plan: kv[{}].table_rows is given without kv[{}].page_table", i, i);
+}
 
 BatchView check_batch(const Problem& problem, const Batch& batch, Device device, std::uint64_t* seen_rows) {
   BatchCheck check{.problem = problem, .batch = batch, .device = device, .seen_rows = seen_rows};

@@ -38,6 +38,9 @@ inline std::int64_t wide_tokens_of(const FormatView& f, std::int32_t g) {
   return (entries - 1) * f.page_size + f.last_page_len[g];
 }
 
+/// Exactly one of the two forms of tables, or the indptr of a ragged format; which of the lengths goes with which.
+void check_table_form(const Problem& problem, const Batch& batch, std::int32_t format);
+
 /// After all formats: how many tokens requests have, and where queries and keys stand.
 void check_positions(const BatchCheck& check);
 

@@ -29,6 +29,7 @@ ErrorCase wrong(std::string text, void (*change)(Call&)) {
 std::vector<ErrorCase> prepare_error_cases();
 std::vector<ErrorCase> batch_error_cases();
 std::vector<ErrorCase> composed_error_cases();
+std::vector<ErrorCase> device_batch_error_cases();
 std::vector<ErrorCase> run_error_cases();
 std::vector<ErrorCase> cache_error_cases();
 std::vector<ErrorCase> values_error_cases();

@@ -4,6 +4,7 @@
 
 #include <cstdint>
 #include <span>
+#include <string>
 #include <string_view>
 
 #include "fovea/engine.h"
@@ -28,6 +29,15 @@ void check_plan_needs(const Problem& problem, const PlanNeeds& needs);
 /// The batch as pointers. `seen_rows` is scratch of at least max_query_tokens bits. Reads lengths, no page ids; allocates nothing, as do
 /// all checks below unless they throw.
 BatchView check_batch(const Problem& problem, const Batch& batch, Device device, std::uint64_t* seen_rows);
+
+/// Are the batch's integers in device memory?
+bool is_on_device(const Batch& batch, Device device);
+
+/// Such a batch as pointers, its shapes checked; its values are the planner's to check.
+BatchView check_device_batch(const Problem& problem, const Batch& batch, Device device);
+
+/// What a planner found, as a message.
+std::string describe(const PlanStatus& status);
 
 /// Whose fields are filled, and what their tables must fit.
 struct FieldsTarget {
@@ -65,6 +75,7 @@ struct PlannedBatch {
   std::int32_t kv_pos_strides[kMaxFormats] = {};
 };
 PlannedBatch planned_batch(const BatchView& view, const Batch& batch);
+PlannedBatch planned_device_batch(const BatchView& view, const Batch& batch);
 
 /// Fills q, out, kv, scales and flags of `params`; leaves the plan's part alone.
 void check_run(const Problem& problem, const VariantInfo& variant, const PlannedBatch& planned, const RunArgs& args, Device device,

@@ -19,8 +19,9 @@ namespace {
 
 std::vector<ErrorCase> all_cases() {
   std::vector<ErrorCase> all;
-  for (const auto& part : {prepare_error_cases(), batch_error_cases(), composed_error_cases(), run_error_cases(), cache_error_cases(),
-                           values_error_cases(), tiles_error_cases(), append_error_cases(), merge_error_cases()}) {
+  for (const auto& part :
+       {prepare_error_cases(), batch_error_cases(), composed_error_cases(), device_batch_error_cases(), run_error_cases(),
+        cache_error_cases(), values_error_cases(), tiles_error_cases(), append_error_cases(), merge_error_cases()}) {
     all.insert(all.end(), part.begin(), part.end());
   }
   return all;

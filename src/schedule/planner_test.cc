@@ -26,6 +26,7 @@ void plan_by_program(const Problem& problem, const Choice& choice, const BatchVi
     add_mask(params, out.capacity, out.arrays, static_cast<std::int32_t>(m), ranges[m]);
   }
   params.num_requests = num_requests;
+  params.simple &= static_cast<std::int32_t>(seed / 2 % 2);  // both ways
   params.status = &out.status;
   const std::int64_t bytes = planner_scratch_bytes(out.capacity);
   std::vector<std::uint8_t> scratch(static_cast<std::size_t>(bytes) + 16), shared(seed % 3 == 0 ? 0 : seed % 3 == 1 ? 2000 : 100000);
@@ -39,10 +40,18 @@ void plan_by_program(const Problem& problem, const Choice& choice, const BatchVi
   };
   const std::int32_t parts = static_cast<std::int32_t>(1 + seed % 3);
   for (std::int32_t part = parts; part-- > 0;) {
-    run([&](SerialBlock& block, PlannerState& state, const PlannerScratch&) { write_batch(block, params, state, part, parts); });
+    run([&](SerialBlock& block, PlannerState& state, const PlannerScratch&) {
+      params.simple ? write_simple_batch(block, params, state, part, parts) : write_batch(block, params, state, part, parts);
+    });
   }
   for (std::int32_t m = params.num_masks; m-- > 0;) {
-    run([&](SerialBlock& block, PlannerState& state, const PlannerScratch& from) { write_schedule(block, params, state, m, from); });
+    run([&](SerialBlock& block, PlannerState& state, const PlannerScratch& from) {
+      if (params.simple) {
+        write_schedule(block, params, state, SimpleSource{params.batch}, m, from);
+      } else {
+        write_schedule(block, params, state, GeneralSource{state.batch}, m, from);
+      }
+    });
   }
 }
 

@@ -2,7 +2,7 @@
 // unless it says otherwise.
 #pragma once
 
-#include "portable/compat.h"
+#include "backends/cuda/kernels/plan/params.h"
 
 namespace fovea::cuda::plan {
 
@@ -39,19 +39,15 @@ struct Plus {
   }
 };
 
-template <int32_t kThreads>
 class Block {
  public:
-  static constexpr int32_t kWarps = kThreads / 32;
-  static_assert(kThreads % 32 == 0 && kWarps <= 32, "a lane per warp");
-  static constexpr int32_t kTotalBytes = 16;  // of a scanned value
-
-  /// `totals`: kWarps * kTotalBytes of shared memory.
+  /// `totals`: kTotalsBytes of shared memory.
   __device__ __forceinline__ explicit Block(void* totals) : totals_(totals) {}
 
   template <class Step>
   __device__ __forceinline__ void each(int32_t count, const Step& step) const {
-    for (int32_t i = thread(); i < count; i += kThreads) {
+#pragma unroll 1
+    for (int32_t i = thread(); i < count; i += threads()) {
       step(i);
     }
     __syncthreads();
@@ -67,13 +63,15 @@ class Block {
   /// out[i] = value(0) + .. + value(i - 1), out[count] the total. `out` may be where value reads.
   template <class T, class Value>
   __device__ __forceinline__ T scan(int32_t count, T start, const Value& value, T* out) const {
-    const int32_t each = ceil_div(count, kThreads), begin = min_(count, thread() * each), end = min_(count, begin + each);
+    const int32_t each = ceil_div(count, threads()), begin = min_(count, thread() * each), end = min_(count, begin + each);
     T sum = start;
+#pragma unroll 1
     for (int32_t i = begin; i < end; ++i) {
       sum = sum + value(i);
     }
     T total;
     T running = sum_before(sum, start, Plus{}, total);
+#pragma unroll 1
     for (int32_t i = begin; i < end; ++i) {
       const T here = value(i);
       out[i] = running;
@@ -89,9 +87,10 @@ class Block {
   /// array[i] = join of array[0] .. array[i].
   template <class T, class Join>
   __device__ __forceinline__ void scan_inclusive(int32_t count, T* array, const Join& join) const {
-    const int32_t each = ceil_div(count, kThreads), begin = min_(count - 1, thread() * each), end = min_(count, begin + each);
+    const int32_t each = ceil_div(count, threads()), begin = min_(count - 1, thread() * each), end = min_(count, begin + each);
     // Threads without elements repeat the last: join(x, x) is x, and nothing comes behind them.
     T sum = array[begin];
+#pragma unroll 1
     for (int32_t i = begin + 1; i < end; ++i) {
       sum = join(sum, array[i]);
     }
@@ -99,6 +98,7 @@ class Block {
     const T before = sum_before(sum, array[0], join, total);  // array[0] joins everything already: it changes nothing
     if (thread() * each < count) {
       T running = before;
+#pragma unroll 1
       for (int32_t i = begin; i < end; ++i) {
         running = join(running, array[i]);
         array[i] = running;
@@ -110,7 +110,8 @@ class Block {
   template <class T, class Value>
   __device__ __forceinline__ T sum(int32_t count, const Value& value) const {
     T own = 0;
-    for (int32_t i = thread(); i < count; i += kThreads) {
+#pragma unroll 1
+    for (int32_t i = thread(); i < count; i += threads()) {
       own = own + static_cast<T>(value(i));
     }
     T total;
@@ -137,12 +138,14 @@ class Block {
   __device__ __forceinline__ void publish() const { __threadfence_system(); }
 
  private:
+  __device__ __forceinline__ static int32_t threads() { return static_cast<int32_t>(blockDim.x); }
   __device__ __forceinline__ static int32_t thread() { return static_cast<int32_t>(threadIdx.x); }
 
   /// The join of `start` and what the threads before this one bring; `total`: of all.
   template <class T, class Join>
   __device__ __forceinline__ T sum_before(const T& own, const T& start, const Join& join, T& total) const {
-    static_assert(sizeof(T) <= kTotalBytes, "a warp's total");
+    static_assert(sizeof(T) * 32 <= kTotalsBytes, "a warp's total");
+    const int32_t warps = threads() / 32;
     const int32_t lane = thread() % 32, warp = thread() / 32;
     T sum = own;
 #pragma unroll
@@ -158,15 +161,15 @@ class Block {
     }
     T before = from_lane_below(sum, 1);
     __syncthreads();
-    T of_warps = totals[min_(lane, kWarps - 1)];
+    T of_warps = totals[min_(lane, warps - 1)];
 #pragma unroll
-    for (int32_t step = 1; step < kWarps; step *= 2) {
+    for (int32_t step = 1; step < 32; step *= 2) {
       const T below = from_lane_below(of_warps, step);
       if (lane >= step) {
         of_warps = join(below, of_warps);
       }
     }
-    total = join(start, from_lane(of_warps, kWarps - 1));
+    total = join(start, from_lane(of_warps, warps - 1));
     const T warps_before = from_lane(of_warps, max_(0, warp - 1));
     const T first = warp > 0 ? join(start, warps_before) : start;
     __syncthreads();  // Order: totals are read before they are written again

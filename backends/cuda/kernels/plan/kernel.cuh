@@ -9,21 +9,29 @@
 namespace fovea::cuda::plan {
 
 /// Blocks: masks first, then those that write the batch.
+template <bool kSimple>
 __device__ __forceinline__ void plan(const PlannerParams& params, int32_t shared_bytes) {
   extern __shared__ __align__(16) char shared[];
-  using ThisBlock = Block<kThreads>;
-  constexpr int32_t kTotalsBytes = ThisBlock::kWarps * ThisBlock::kTotalBytes;
   ptx::wait_for_previous_grid();
   ptx::let_next_grid_start();
-  ThisBlock block(shared);
-  const int32_t mask = static_cast<int32_t>(blockIdx.x);
+  Block block(shared);
+  const int32_t mask = static_cast<int32_t>(blockIdx.x), part = mask - params.num_masks;
   PlannerScratch scratch{shared + kTotalsBytes, shared_bytes - kTotalsBytes,
                          params.scratch + min_(mask, params.num_masks - 1) * params.scratch_bytes};
   PlannerState& state = *scratch.take<PlannerState>(1);
-  if (mask < params.num_masks) {
-    write_schedule(block, params, state, mask, scratch);
+  const int32_t parts = static_cast<int32_t>(gridDim.x) - params.num_masks;
+  if constexpr (kSimple) {
+    if (part < 0) {
+      write_schedule(block, params, state, SimpleSource{params.batch}, mask, scratch);
+    } else {
+      write_simple_batch(block, params, state, part, parts);
+    }
   } else {
-    write_batch(block, params, state, mask - params.num_masks, static_cast<int32_t>(gridDim.x) - params.num_masks);
+    if (part < 0) {
+      write_schedule(block, params, state, GeneralSource{state.batch}, mask, scratch);
+    } else {
+      write_batch(block, params, state, part, parts);
+    }
   }
 }
 
