@@ -9,11 +9,13 @@ mkdir -p "$logs"
 export LD_LIBRARY_PATH=$here/lib FOVEA_LOG=0
 export FOVEA_CACHE_DIR=${FOVEA_CACHE_DIR:-$(mktemp -d)}
 shards=$(nproc)
-chmod +x "$here"/{fovea,conformance_test,cuda_ops_test,cuda_gpu_test,cuda_host_time,cuda_ptx_test,serving_gpu_step_test}
+chmod +x "$here"/{fovea,conformance_test,cuda_ops_test,cuda_gpu_test,cuda_plan_test,cuda_device_plan_test,cuda_host_time,cuda_ptx_test,serving_gpu_step_test}
 "$here/fovea" devices | tee "$logs/devices"
 "$here/cuda_ops_test" > "$logs/ops" 2>&1
 status=$?
 "$here/cuda_gpu_test" > "$logs/gpu" 2>&1 || status=1
+"$here/cuda_plan_test" > "$logs/plan" 2>&1 || status=1
+"$here/cuda_device_plan_test" > "$logs/device_plan" 2>&1 || status=1
 "$here/serving_gpu_step_test" > "$logs/gpu_step" 2>&1 || status=1
 "$here/cuda_host_time" > "$logs/host_time" 2>&1
 "$here/cuda_ptx_test" > "$logs/ptx" 2>&1 || status=1
@@ -35,7 +37,7 @@ if command -v compute-sanitizer > /dev/null; then
     echo "$tool: $(tail -1 "$logs/$tool")"
   done
 fi
-grep -h -E '^\[  (PASSED|FAILED)  \]' "$logs"/{ops,gpu,gpu_step,ptx,conformance.*} | sort | uniq -c
+grep -h -E '^\[  (PASSED|FAILED)  \]' "$logs"/{ops,gpu,plan,device_plan,gpu_step,ptx,conformance.*} | sort | uniq -c
 grep -h -E 'cases passed' "$logs"/check.* | sort | uniq -c
 grep -h -A1 'FAILED case' "$logs"/check.* | cut -c1-400
 echo "GPU tests: $([[ $status == 0 ]] && echo all passed || echo FAILED), logs in $logs"
