@@ -202,7 +202,7 @@ __device__ __forceinline__ void fetch_pages(const ItemSource& source, int32_t n,
   }
 }
 
-__device__ __noinline__ void load_unaligned(char* shared, const char* global, int32_t num_bytes) {
+__device__ __forceinline__ void load_unaligned(char* shared, const char* global, int32_t num_bytes) {
 #pragma unroll 1
   for (int32_t i = 0; i < 16; ++i) {
     shared[i] = i < num_bytes ? global[i] : static_cast<char>(0);
@@ -210,26 +210,31 @@ __device__ __noinline__ void load_unaligned(char* shared, const char* global, in
 }
 
 /// This warp's 16 rows of a tile of K or V.
-template <int32_t kChunks, int32_t kUnroll>
+template <int32_t kChunks, int32_t kUnroll, bool kAligned>
 __device__ __forceinline__ void gather_rows(const CacheView& cache, const ItemSource& source, const int32_t* pages, int32_t column,
-                                            int32_t row_bytes, bool aligned, char* tile) {
+                                            int32_t row_bytes, char* tile) {
   constexpr int32_t kPieces = 8 * kChunks;  // of 16 bytes, in a row
   const int32_t lane = static_cast<int32_t>(threadIdx.x % 32);
+  const int32_t page_size = source.columns().page_size;
+  const char* head = static_cast<const char*>(cache.data) + 2 * (source.record.item.kv_head * cache.head_stride);
+  const int64_t page_bytes = 2 * cache.page_stride;
+  const int64_t first_page = source.columns().table == nullptr ? source.columns().table_begin : 0;
 #pragma unroll kUnroll
   for (int32_t step = 0; step < kPieces / 2; ++step) {
     const int32_t row = (step * 32 + lane) / kPieces;
     const int32_t piece = step * 32 + lane - row * kPieces;
     const int32_t page = pages[row];
-    const int32_t slot = source.columns().page_size == 1 ? 0 : (column + row) % source.columns().page_size;
-    const int64_t index = source.columns().table == nullptr ? source.columns().table_begin + page : page;
     const int32_t num_bytes = page < 0 ? 0 : max_(0, min_(16, row_bytes - 16 * piece));
-    const char* from = static_cast<const char*>(cache.data);
+    const char* from = head;
     if (num_bytes > 0) {
-      from += 2 * (index * cache.page_stride + slot * cache.token_stride + source.record.item.kv_head * cache.head_stride) + 16 * piece;
+      from += (first_page + page) * page_bytes + 16 * piece;
+      if (page_size > 1) {
+        from += 2 * ((column + row) % page_size * cache.token_stride);
+      }
     }
     const int32_t r = static_cast<int32_t>(threadIdx.x / 32 % 4) * 16 + row;
     char* to = tile + piece / 8 * kTileChunkBytes + r * kChunkBytes + ((piece % 8) ^ (r & 7)) * 16;
-    if (aligned) {
+    if constexpr (kAligned) {
       ptx::copy_16(ptx::shared_address(to), from, num_bytes);
     } else {
       load_unaligned(to, from, num_bytes);
@@ -240,13 +245,12 @@ __device__ __forceinline__ void gather_rows(const CacheView& cache, const ItemSo
 /// Four warps: all tiles of an item, 16 rows each. A tile's page ids are asked for kPagesAhead tiles before, in front of that tile's own
 /// copies. They are there without a wait: the stage that the tile gets was freed by whoever had seen all copies of the tile `stages`
 /// before.
-template <Config C>
+template <Config C, bool kAligned>
 __device__ __forceinline__ void gather_tokens(const KernelParams& params, const ItemSource& source, char* shared, RingPlace<C>& ring) {
-  constexpr int32_t kUnroll = C.tile_q <= 32 ? 4 : 2;  // registers
-  const bool aligned = is_aligned(source.kv.k) && is_aligned(source.kv.v);
+  constexpr int32_t kUnroll = !kAligned ? 1 : C.tile_q <= 32 ? 4 : 2;  // registers
   const int32_t count = source.tiles().count();
   const auto filled = [&](uint32_t full) {
-    if (aligned) {
+    if constexpr (kAligned) {
       ptx::mbarrier_arrive_after_copies(full);
     } else {
       ptx::mbarrier_arrive(full);
@@ -259,19 +263,15 @@ __device__ __forceinline__ void gather_tokens(const KernelParams& params, const 
   for (int32_t n = 0; n < count; ++n) {
     ptx::mbarrier_wait(ring.k_empty(), ring.parity ^ 1);
     __syncwarp();  // Order: page ids that other lanes wrote
-    if (aligned) {
-      fetch_pages<C, false>(source, n + kPagesAhead, shared);
-    } else {
-      fetch_pages<C, true>(source, n + kPagesAhead, shared);
-    }
+    fetch_pages<C, !kAligned>(source, n + kPagesAhead, shared);
     const int32_t* pages = pages_of_tile<C>(shared, n);
     const int32_t column = first_column_of(source, n);
-    gather_rows<num_chunks(C.head_dim_qk), kUnroll>(source.kv.k, source, pages, column, 2 * params.head_dim_qk, aligned,
-                                                    shared + (ring.k() - ring.shared));
+    gather_rows<num_chunks(C.head_dim_qk), kUnroll, kAligned>(source.kv.k, source, pages, column, 2 * params.head_dim_qk,
+                                                              shared + (ring.k() - ring.shared));
     filled(ring.k_full());
     ptx::mbarrier_wait(ring.v_empty(), ring.parity ^ 1);
-    gather_rows<num_chunks(C.head_dim_vo), kUnroll>(source.kv.v, source, pages, column, 2 * params.head_dim_vo, aligned,
-                                                    shared + (ring.v() - ring.shared));
+    gather_rows<num_chunks(C.head_dim_vo), kUnroll, kAligned>(source.kv.v, source, pages, column, 2 * params.head_dim_vo,
+                                                              shared + (ring.v() - ring.shared));
     filled(ring.v_full());
     ring.advance();
   }
@@ -285,7 +285,11 @@ __device__ __forceinline__ void load_item(const KernelParams& params, const Maps
   const int32_t format = C.num_formats == 1 ? 0 : record.group.format;
   const ItemSource source{params.kv[format], record};
   if (maps.formats[format].box_rows == 0) {
-    gather_tokens<C>(params, source, shared, ring);
+    if (is_aligned(source.kv.k) && is_aligned(source.kv.v)) {
+      gather_tokens<C, true>(params, source, shared, ring);
+    } else {
+      gather_tokens<C, false>(params, source, shared, ring);
+    }
   } else if (threadIdx.x / 32 % 4 == 0) {
     load_boxes<C>(source, maps.formats[format], ring);
   } else {
