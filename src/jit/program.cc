@@ -165,7 +165,8 @@ Digest key_of(const Program& program, std::span<const std::string_view> compiler
   std::vector<std::string_view> texts{"fovea artefact 1", program.source_name, program.source};
   for (const Program::Header& header : program.headers) {
     texts.push_back(header.path);
-    texts.push_back(header.text);
+    // Without the #line: the same text is the same code wherever its file is, here or on the machine that compiled it ahead.
+    texts.push_back(std::string_view(header.text).substr(header.text.find('\n') + 1));
   }
   texts.push_back("library");
   for (const SourceFile& file : program.embedded) {

@@ -76,6 +76,7 @@ TEST(JitProgram, TheKeyIsOfEverythingTheCompilerSees) {
   const Program program = program_of(variant);
   const Digest key = key_of(program, compiler);
   EXPECT_EQ(key, key_of(program_of(variant), compiler));
+  EXPECT_EQ(key, key_of(program_of("causal" + Variant::from_source("my_cap", kCap, "elsewhere/cap.h")), compiler)) << "where the text lies";
   EXPECT_NE(key, key_of(program, other_flags));
   EXPECT_NE(key, key_of(program_of(variant, "cpu avx512"), compiler));
   EXPECT_NE(key, key_of(program_of("causal" + Variant::from_source("my_cap", std::string(kCap) + " ")), compiler));
