@@ -101,6 +101,19 @@ TEST(Schedule, ListsCutWhatIsLongerThanAShare) {
   }
 }
 
+TEST(Schedule, CostBucketsGrowWithCosts) {
+  for (std::uint32_t cost = 1; cost < 20000; ++cost) {
+    ASSERT_LE(cost_bucket(cost), cost_bucket(cost + 1)) << cost;
+    ASSERT_GE(cost_bucket(cost), 0) << cost;
+    if (cost >= 64 && cost < 4096) {
+      ASSERT_LT(cost_bucket(cost), cost_bucket(cost + cost / 4 + 1)) << cost;  // what a bucket holds differs by a quarter at most
+    }
+  }
+  EXPECT_EQ(cost_bucket(4095) + 1, cost_bucket(4096));
+  EXPECT_EQ(cost_bucket(8191) + 1, cost_bucket(8192));
+  EXPECT_EQ(cost_bucket(0xffffffffu), kNumCostBuckets - 1);
+}
+
 TEST(Schedule, ListsStartWithTheLongestBucketAndKeepUnitOrderInside) {
   for (std::uint64_t seed = 0; seed < 1000; ++seed) {
     Random random(seed);
