@@ -15,7 +15,7 @@ namespace {
 
 constexpr int kMergeThreads = 128;
 constexpr int kRowsOfMergeCta = 4;  // a warp each
-constexpr int kCtasOfMerge = 2;     // of a multiprocessor
+constexpr int kCtasOfMerge = 8;     // of a multiprocessor: merging is waiting for memory
 
 constexpr std::string_view kMergeSource = R"(extern "C" __global__ void __launch_bounds__(128, 8)
 merge_partials(const __grid_constant__ fovea::KernelParams params, const __grid_constant__ Rule::Mask mask,
@@ -107,11 +107,12 @@ class CudaModule : public Module {
              std::unique_ptr<CubinModule> merge)
       : gpu_(gpu), composed_(problem.composed()), attention_(std::move(attention)), merge_(std::move(merge)) {
     for (const AttentionLaunch& a : attention_) {
+      merge_shares_ = std::max(merge_shares_, ceil_div(choice.configs[kernels_.size()].tile_q, kRowsOfMergeCta));
       kernels_.push_back(
           {.kernel = a.name, .function = a.function, .grid = choice.num_workers, .threads = a.threads, .shared_bytes = a.shared_bytes});
     }
     const int ctas = kCtasOfMerge * gpu_.num_multiprocessors;
-    for (const auto& [name, grid] : {std::pair{"merge_partials", ctas}, std::pair{"compose_levels", 2 * ctas}}) {
+    for (const auto& [name, grid] : {std::pair{"merge_partials", ctas}, std::pair{"compose_levels", ctas}}) {
       kernels_.push_back({.kernel = name, .function = merge_->function(name), .grid = grid, .threads = kMergeThreads, .shared_bytes = 0});
     }
   }
@@ -167,7 +168,7 @@ class CudaModule : public Module {
   std::array<int, kMaxLaunches> pieces_of(const WorkBounds& work) const {
     std::array<int, kMaxLaunches> pieces{};
     std::copy_n(work.items, attention_.size(), pieces.begin());
-    pieces[attention_.size()] = work.merges;
+    pieces[attention_.size()] = work.merges * merge_shares_;
     pieces[attention_.size() + 1] = composed_ ? work.composed_rows : 0;
     return pieces;
   }
@@ -176,7 +177,8 @@ class CudaModule : public Module {
   bool composed_;
   std::vector<AttentionLaunch> attention_;  // in the order of the choice's configurations
   std::unique_ptr<CubinModule> merge_;
-  std::vector<Launch> kernels_;  // with the largest grids
+  std::vector<Launch> kernels_;    // with the largest grids
+  std::int32_t merge_shares_ = 1;  // pieces a merge is shared out in
 };
 
 CompileRequest request_for(const jit::VariantProgram& variant, std::string_view kernel, std::string_view architecture,

@@ -2,7 +2,22 @@
 // reads.
 #pragma once
 
+#include "portable/compat.h"
+
 namespace fovea::ptx {
+
+/// threadIdx.x, read anew every time: what follows from it needn't stay in registers.
+__device__ __forceinline__ uint32_t thread_index() {
+  uint32_t index;
+  asm volatile("mov.u32 %0, %%tid.x;" : "=r"(index));
+  return index;
+}
+
+/// x, of which the compiler knows nothing.
+__device__ __forceinline__ uint32_t opaque(uint32_t x) {
+  asm volatile("" : "+r"(x));
+  return x;
+}
 
 /// Returns when the kernels this one depends on have ended and their writes can be seen.
 __device__ __forceinline__ void wait_for_previous_grid() {

@@ -153,7 +153,7 @@ __device__ __forceinline__ void attention(const KernelParams& params, const type
   ptx::let_next_grid_start();
   const V v = make_variant<V>(mask, variant_params);
   const int32_t warp = static_cast<int32_t>(threadIdx.x / 32);
-  for_each_item<C.form>(params, config, [&](const WorkItem& item) {
+  for_each_item<C.form>(params, config, [&](const WorkItem& item, int32_t round) {
     const RowGroup group = params.plan.groups[item.row_group];
     for (int32_t p = item.row_begin + warp; p < item.row_end; p += kWarps) {
       const Row row = make_row(params, group, item.kv_head, p);
@@ -167,6 +167,7 @@ __device__ __forceinline__ void attention(const KernelParams& params, const type
       write_row(
           params, v, item, group.format, row, p - item.row_begin, [&](int32_t) { return state.o[i++] * factor; }, lse2);
     }
+    return round;
   });
 }
 

@@ -8,7 +8,7 @@ namespace fovea::cuda::attention_sm80 {
 
 /// Everything that is fixed when a kernel is compiled. Head dims are the problem's, rounded up to multiples of 16.
 struct Config {
-  DType q = DType::bf16, k = DType::bf16, v = DType::bf16;
+  DType q = DType::bf16, k = DType::bf16, v = DType::bf16, o = DType::bf16;
   int32_t head_dim_qk = 128, head_dim_vo = 128;
   int32_t tile_q = 64, tile_kv = 64;  // packed rows, columns
   int32_t warps_q = 4, warps_kv = 1;  // warps side by side over rows, and over the columns of a tile
@@ -33,26 +33,40 @@ constexpr int32_t k_row_bytes(const Config& c) { return padded_row_bytes(c.head_
 constexpr int32_t v_row_bytes(const Config& c) { return padded_row_bytes(c.head_dim_vo * row_of(c.v).bits / 8); }
 constexpr int32_t stage_bytes(const Config& c) { return c.tile_kv * (k_row_bytes(c) + v_row_bytes(c)); }
 
-/// kv tiles whose places (page and slot of every column) are known: those in shared memory and as many that come next.
-constexpr int32_t place_tiles(const Config& c) { return 2 * c.stages; }
+/// Columns of a tile that a warp computes: it shares them with the warps of other rows.
+constexpr int32_t warp_cols(const Config& c) { return c.tile_kv / c.warps_kv; }
+
+/// kv tiles whose columns' places a team looks up at once, a column a thread.
+constexpr int32_t lookup_tiles(const Config& c) { return 32 * c.warps_q / warp_cols(c); }
+/// kv tiles whose places are known: those in shared memory or on their way, and those looked up next.
+constexpr int32_t known_tiles(const Config& c) { return ceil_div(c.stages, lookup_tiles(c)) * lookup_tiles(c); }
+constexpr int32_t place_tiles(const Config& c) { return known_tiles(c) + lookup_tiles(c); }
+
+/// Where a column is: the first bytes of its k and v of a kv head, or of zeros where nobody sees it.
+struct ColumnPlace {
+  uint64_t k, v;
+};
 
 /// Floats of a row of o when it leaves through shared memory.
 constexpr int32_t out_row_floats(const Config& c) { return c.head_dim_vo + 4; }
 
 /// Where things are, in bytes. All 16-byte aligned.
 struct Layout {
-  int32_t rows;          // Row [tile_q]
-  int32_t pages, slots;  // int32 [place_tiles][tile_kv]; slot -1: nobody sees the column
-  int32_t k_scale;       // float [stages][tile_kv], with token_scales
+  int32_t item;       // ItemData
+  int32_t rows;       // Row [tile_q]
+  int32_t places;     // ColumnPlace [place_tiles][tile_kv]
+  int32_t positions;  // int32 [place_tiles][tile_kv], where positions follow from storage
+  int32_t k_scale;    // float [place_tiles][tile_kv], with token_scales
   int32_t v_scale;
   int32_t seen;     // int32 [tile_kv]
   int32_t top_sum;  // float [2][warps_kv][tile_q]
   int32_t q;        // [tile_q][q_row_bytes]
-  int32_t ring;     // [stages] k tile, v tile; at an item's end float [warps_kv][tile_q][out_row_floats]
+  int32_t ring;     // [stages] k tile, v tile; at an item's end, with warps_kv > 1, float [warps_kv][tile_q][out_row_floats]
   int32_t bytes;
 };
 
-inline constexpr int32_t kRowBytes = 32;  // sizeof(Row)
+inline constexpr int32_t kRowBytes = 32;                                        // sizeof(Row)
+constexpr int32_t item_bytes(const Config& c) { return 304 + 48 * c.warps_q; }  // sizeof(ItemData)
 
 constexpr Layout layout_of(const Config& c) {
   Layout l{};
@@ -62,15 +76,16 @@ constexpr Layout layout_of(const Config& c) {
     next += ceil_div(bytes, 16) * 16;
     return at;
   };
+  l.item = take(item_bytes(c));
   l.rows = take(c.tile_q * kRowBytes);
-  l.pages = take(place_tiles(c) * c.tile_kv * 4);
-  l.slots = take(place_tiles(c) * c.tile_kv * 4);
-  l.k_scale = take(c.token_scales ? c.stages * c.tile_kv * 4 : 0);
-  l.v_scale = take(c.token_scales ? c.stages * c.tile_kv * 4 : 0);
+  l.places = take(place_tiles(c) * c.tile_kv * static_cast<int32_t>(sizeof(ColumnPlace)));
+  l.positions = take(place_tiles(c) * c.tile_kv * 4);
+  l.k_scale = take(c.token_scales ? place_tiles(c) * c.tile_kv * 4 : 0);
+  l.v_scale = take(c.token_scales ? place_tiles(c) * c.tile_kv * 4 : 0);
   l.seen = take(c.tile_kv * 4);
   l.top_sum = take(2 * c.warps_kv * c.tile_q * 4);
   l.q = take(c.tile_q * q_row_bytes(c));
-  const int32_t out_bytes = c.warps_kv * c.tile_q * out_row_floats(c) * 4;
+  const int32_t out_bytes = c.warps_kv == 1 ? 0 : c.warps_kv * c.tile_q * out_row_floats(c) * 4;
   l.ring = take(max_(c.stages * stage_bytes(c), out_bytes));
   l.bytes = next;
   return l;

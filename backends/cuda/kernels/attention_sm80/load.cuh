@@ -3,6 +3,7 @@
 
 #include "backends/cuda/device/ptx/convert.cuh"
 #include "backends/cuda/device/ptx/cp_async.cuh"
+#include "backends/cuda/device/ptx/grid.cuh"
 #include "backends/cuda/device/rows.cuh"
 #include "backends/cuda/kernels/attention_sm80/layout.h"
 #include "portable/convert.h"
@@ -10,6 +11,38 @@
 namespace fovea::cuda::attention_sm80 {
 
 constexpr bool is_narrow(DType dtype) { return row_of(dtype).bits == 8; }
+
+template <Config C>
+inline constexpr int32_t kRowTiles = C.tile_q / (16 * C.warps_q);
+template <Config C>
+inline constexpr int32_t kWarpCols = warp_cols(C);
+
+/// The warps that share columns. They load those columns themselves and wait for nobody else until an item ends.
+template <Config C>
+struct Team {
+  static constexpr int32_t kThreads = 32 * C.warps_q;
+  static_assert(kThreads % kWarpCols<C> == 0, "a thread looks up a column of one of the next tiles; see select.cc");
+  int32_t index, thread;
+
+  __device__ __forceinline__ Team() : Team(ptx::thread_index()) {}
+  __device__ __forceinline__ explicit Team(uint32_t id)
+      : index(C.warps_kv == 1 ? 0 : static_cast<int32_t>(id / kThreads)),
+        thread(static_cast<int32_t>(C.warps_kv == 1 ? id : id % kThreads)) {}
+  __device__ __forceinline__ int32_t first_col() const { return index * kWarpCols<C>; }
+  /// Of the column that this thread looks up: which of the tiles, and where in it.
+  __device__ __forceinline__ int32_t lookup_tile() const { return static_cast<int32_t>(static_cast<uint32_t>(thread) / kWarpCols<C>); }
+  __device__ __forceinline__ int32_t lookup_col() const {
+    return first_col() + static_cast<int32_t>(static_cast<uint32_t>(thread) % kWarpCols<C>);
+  }
+  __device__ __forceinline__ void sync() const {
+    if constexpr (C.warps_q == 1) {
+      __syncwarp();
+    } else {
+      static_assert(C.warps_kv == 1, "warps share rows or columns, not both; see select.cc");
+      __syncthreads();
+    }
+  }
+};
 
 /// Element of q at place `s` of a group of 16. An 8-bit k comes out of ldmatrix with elements 4 j .. 4 j + 3 in lane j, where a 16-bit one
 /// has 2 j, 2 j + 1, 2 j + 8, 2 j + 9: q is stored in the order that meets them.
@@ -31,36 +64,39 @@ __device__ __forceinline__ uint32_t element_bits(const void* data, int64_t row, 
   }
 }
 
-/// Rows [0, num_rows) of an item into `shared` ([tile_q][q_row_bytes]); zeros behind them.
+/// Rows [0, num_rows) of an item into `shared` ([tile_q][q_row_bytes]); zeros behind them. With `negative` their signs change. Some of it
+/// arrives with the group of copies committed next.
 template <Config C>
-__device__ __forceinline__ void load_queries(const KernelParams& params, const Row* rows, int32_t num_rows, char* shared) {
+__device__ __forceinline__ void load_queries(const KernelParams& params, const Row* rows, int32_t num_rows, bool negative, char* shared) {
   constexpr DType kType = qk_type(C);
   constexpr int32_t kPieces = C.head_dim_qk / 8;
-  const bool whole = C.q == kType && !is_narrow(C.k) && params.head_dim_qk == C.head_dim_qk &&
+  const bool whole = C.q == kType && !is_narrow(C.k) && !negative && params.head_dim_qk == C.head_dim_qk &&
                      ((reinterpret_cast<uint64_t>(params.q.data) | static_cast<uint64_t>(params.q.token_stride * 2) |
                        static_cast<uint64_t>(params.q.head_stride * 2)) &
                       15) == 0;
+  const uint32_t sign = negative ? 0x80008000u : 0u;
+#pragma unroll 1
   for (int32_t i = static_cast<int32_t>(threadIdx.x); i < C.tile_q * kPieces; i += num_threads(C)) {
     const int32_t r = i / kPieces;
     const int32_t piece = i - r * kPieces;
-    uint4 bits{0, 0, 0, 0};
+    char* to = shared + r * q_row_bytes(C) + 16 * piece;
+    const int64_t row = rows[r].token * params.q.token_stride + rows[r].qo_head * params.q.head_stride;
+    if (whole) {
+      ptx::copy_16(ptx::shared_address(to), static_cast<const char*>(params.q.data) + 2 * (row + 8 * piece), r < num_rows ? 16 : 0);
+      continue;
+    }
+    uint32_t words[4] = {0, 0, 0, 0};
     if (r < num_rows) {
-      const int64_t row = rows[r].token * params.q.token_stride + rows[r].qo_head * params.q.head_stride;
-      if (whole) {
-        bits = *reinterpret_cast<const uint4*>(static_cast<const char*>(params.q.data) + 2 * (row + 8 * piece));
-      } else {
-        uint32_t words[4];
 #pragma unroll
-        for (int32_t w = 0; w < 4; ++w) {
-          const int32_t s = 8 * (piece % 2) + 2 * w;
-          const int32_t d = 16 * (piece / 2);
-          words[w] = element_bits<C.q, kType>(params.q.data, row, d + element_at<C.k>(s), params.head_dim_qk) |
-                     element_bits<C.q, kType>(params.q.data, row, d + element_at<C.k>(s + 1), params.head_dim_qk) << 16;
-        }
-        bits = {words[0], words[1], words[2], words[3]};
+      for (int32_t w = 0; w < 4; ++w) {
+        const int32_t s = 8 * (piece % 2) + 2 * w;
+        const int32_t d = 16 * (piece / 2);
+        words[w] = (element_bits<C.q, kType>(params.q.data, row, d + element_at<C.k>(s), params.head_dim_qk) |
+                    element_bits<C.q, kType>(params.q.data, row, d + element_at<C.k>(s + 1), params.head_dim_qk) << 16) ^
+                   sign;
       }
     }
-    *reinterpret_cast<uint4*>(shared + r * q_row_bytes(C) + 16 * piece) = bits;
+    *reinterpret_cast<uint4*>(to) = {words[0], words[1], words[2], words[3]};
   }
 }
 
@@ -69,7 +105,7 @@ struct HeadCache {
   const char* data;  // of slot 0 of page 0
   int64_t page_bytes, token_bytes;
   int32_t row_bytes;   // of the problem's head_dim
-  int32_t is_aligned;  // rows begin at multiples of 16 bytes
+  int32_t is_aligned;  // rows begin and end at multiples of 16 bytes
 };
 
 __device__ __forceinline__ HeadCache head_cache(const CacheView& cache, int32_t kv_head, int32_t element_bytes, int32_t head_dim) {
@@ -78,110 +114,164 @@ __device__ __forceinline__ HeadCache head_cache(const CacheView& cache, int32_t 
               .token_bytes = cache.token_stride * element_bytes,
               .row_bytes = head_dim * element_bytes};
   h.is_aligned =
-      ((reinterpret_cast<uint64_t>(h.data) | static_cast<uint64_t>(h.page_bytes) | static_cast<uint64_t>(h.token_bytes)) & 15) == 0;
+      ((reinterpret_cast<uint64_t>(h.data) | static_cast<uint64_t>(h.page_bytes) | static_cast<uint64_t>(h.token_bytes | h.row_bytes)) &
+       15) == 0;
   return h;
 }
 
-/// What the tiles of an item share.
+/// What the tiles of an item share. In shared memory: registers are for o and scores.
 struct TileSource {
-  const KvView& kv;
   Columns columns;
   ItemTiles tiles;
   HeadCache k, v;
   int32_t kv_head, kv_len_max;
 };
 
-/// A page id and a slot for every column of kv tile `tile`, into ring place `place`. Page ids arrive with the group of copies committed
-/// next.
+/// A column whose page is being looked up; slot -1: there is none, or nobody sees it.
+struct AskedColumn {
+  int32_t page, slot;
+};
+
+/// Page and slot of a column. The page is read while other things happen: it is used a tile later or more.
+__device__ __forceinline__ AskedColumn ask_for_column(const TileSource& source, int32_t column) {
+  if (!holds(source.tiles.columns, column)) {
+    return {0, -1};
+  }
+  if (source.columns.table == nullptr) {
+    return {column, 0};
+  }
+  const uint32_t page_size = static_cast<uint32_t>(source.columns.page_size);
+  const uint32_t entry = static_cast<uint32_t>(column) / page_size;
+  return {source.columns.table[entry], static_cast<int32_t>(column - entry * page_size)};
+}
+
+/// What columns are copied from that nobody sees: V rows must be zeros there, for 0 * NaN is NaN. Copies without conditions are the
+/// fastest.
+__device__ uint4 zero_row[2 * 256 / 16];
+
+__device__ __forceinline__ uint64_t row_address(const HeadCache& cache, int64_t page, int32_t slot) {
+  return reinterpret_cast<uint64_t>(cache.data) + static_cast<uint64_t>(page * cache.page_bytes + slot * cache.token_bytes);
+}
+
+__device__ __forceinline__ void copy_scale(const ScaleView& scale, int64_t page, int32_t slot, int32_t kv_head, bool loaded,
+                                           float* shared) {
+  if (loaded && scale.per_token) {
+    ptx::copy_4(ptx::shared_address(shared),
+                scale.data + page * scale.page_stride + slot * scale.token_stride + kv_head * scale.head_stride, 4);
+  } else {
+    *shared = loaded ? 1.0f : 0.0f;  // 1: only the other of k and v has scales
+  }
+}
+
+/// The place of the column that was asked for, into the ring of places at `c`; its scales arrive with the group of copies committed next.
 template <Config C>
-__device__ __forceinline__ void fetch_places(const TileSource& source, int32_t tile, int32_t place, char* shared) {
+__device__ __forceinline__ void place_column(const KvView& kv, const TileSource& source, AskedColumn asked, int32_t c, char* shared) {
   constexpr Layout kLayout = layout_of(C);
-  for (int32_t c = static_cast<int32_t>(threadIdx.x); c < C.tile_kv; c += num_threads(C)) {
-    const int32_t column = tile * C.tile_kv + c;
-    const bool live = holds(source.tiles.columns, column);
-    const int32_t entry = column / source.columns.page_size;
-    int32_t* page = reinterpret_cast<int32_t*>(shared + kLayout.pages) + place * C.tile_kv + c;
-    int32_t* slot = reinterpret_cast<int32_t*>(shared + kLayout.slots) + place * C.tile_kv + c;
-    *slot = live ? column - entry * source.columns.page_size : -1;
-    if (source.columns.table == nullptr) {
-      *page = entry;
-    } else if (live) {
-      ptx::copy_4(ptx::shared_address(page), source.columns.table + entry, 4);
-    }
+  const int64_t page = source.columns.table == nullptr ? source.columns.table_begin + asked.page : asked.page;
+  bool loaded = asked.slot >= 0;
+  if (source.columns.by_index) {
+    const int32_t position = kv_position(source.columns, 0, page, asked.slot);
+    loaded = loaded && position < source.kv_len_max && holds(source.tiles.positions, position);
+    reinterpret_cast<int32_t*>(shared + kLayout.positions)[c] = position;
   }
-}
-
-/// Is a column to be loaded whose page is known by now?
-__device__ __forceinline__ bool is_loaded(const TileSource& source, int64_t page, int32_t slot) {
-  if (slot < 0 || !source.columns.by_index) {
-    return slot >= 0;
+  ColumnPlace place{reinterpret_cast<uint64_t>(zero_row), reinterpret_cast<uint64_t>(zero_row)};
+  if (loaded) {
+    place = {row_address(source.k, page, asked.slot), row_address(source.v, page, asked.slot)};
   }
-  const int32_t position = kv_position(source.columns, 0, page, slot);
-  return position < source.kv_len_max && holds(source.tiles.positions, position);
-}
-
-/// 16 bytes of an unaligned row, at once and not in the background: slow, for caches with odd strides.
-__device__ __noinline__ void load_unaligned(char* shared, const char* global, int32_t num_bytes) {
-#pragma unroll 1
-  for (int32_t i = 0; i < 16; ++i) {
-    shared[i] = i < num_bytes ? global[i] : static_cast<char>(0);
-  }
-}
-
-template <Config C, int32_t kRowBytes, int32_t kPieces>
-__device__ __forceinline__ void load_rows(const TileSource& source, const HeadCache& cache, const int32_t* pages, const int32_t* slots,
-                                          char* shared) {
-#pragma unroll 4  // all at once, addresses take the registers that o needs at 256 dims
-  for (int32_t step = 0; step < ceil_div(C.tile_kv * kPieces, num_threads(C)); ++step) {
-    const int32_t i = step * num_threads(C) + static_cast<int32_t>(threadIdx.x);
-    if (C.tile_kv * kPieces % num_threads(C) != 0 && i >= C.tile_kv * kPieces) {
-      break;
-    }
-    const int32_t c = i / kPieces;
-    const int32_t offset = 16 * (i - c * kPieces);
-    const int32_t slot = slots[c];
-    const int64_t page = slot < 0 ? 0 : source.columns.table == nullptr ? source.columns.table_begin + pages[c] : pages[c];
-    const bool loaded = is_loaded(source, page, slot);
-    const char* row = loaded ? cache.data + page * cache.page_bytes + slot * cache.token_bytes : cache.data;
-    const int32_t num_bytes = loaded ? max_(0, min_(16, cache.row_bytes - offset)) : 0;
-    char* to = shared + c * kRowBytes + offset;
-    if (cache.is_aligned) {
-      ptx::copy_16(ptx::shared_address(to), num_bytes > 0 ? row + offset : row, num_bytes);
-    } else {
-      load_unaligned(to, row + offset, num_bytes);
-    }
-  }
-}
-
-template <Config C>
-__device__ __forceinline__ void load_scales(const TileSource& source, const ScaleView& scale, const int32_t* pages, const int32_t* slots,
-                                            float* shared) {
-  for (int32_t c = static_cast<int32_t>(threadIdx.x); c < C.tile_kv; c += num_threads(C)) {
-    const int32_t slot = slots[c];
-    const int64_t page = slot < 0 ? 0 : source.columns.table == nullptr ? source.columns.table_begin + pages[c] : pages[c];
-    if (!scale.per_token) {
-      shared[c] = 1.0f;  // only the other of k and v has scales
-    } else if (is_loaded(source, page, slot)) {
-      ptx::copy_4(ptx::shared_address(shared + c),
-                  scale.data + page * scale.page_stride + slot * scale.token_stride + source.kv_head * scale.head_stride, 4);
-    } else {
-      shared[c] = 0.0f;
-    }
-  }
-}
-
-/// The kv tile whose places are in ring place `place`, into stage `stage`. Rows nobody sees become zeros: 0 * NaN is NaN.
-template <Config C>
-__device__ __forceinline__ void load_tile(const TileSource& source, int32_t place, int32_t stage, char* shared) {
-  constexpr Layout kLayout = layout_of(C);
-  const int32_t* pages = reinterpret_cast<const int32_t*>(shared + kLayout.pages) + place * C.tile_kv;
-  const int32_t* slots = reinterpret_cast<const int32_t*>(shared + kLayout.slots) + place * C.tile_kv;
-  char* k = shared + kLayout.ring + stage * stage_bytes(C);
-  load_rows<C, k_row_bytes(C), C.head_dim_qk * row_of(C.k).bits / 8 / 16>(source, source.k, pages, slots, k);
-  load_rows<C, v_row_bytes(C), C.head_dim_vo * row_of(C.v).bits / 8 / 16>(source, source.v, pages, slots, k + C.tile_kv * k_row_bytes(C));
+  reinterpret_cast<ulonglong2*>(shared + kLayout.places)[c] = {place.k, place.v};
   if constexpr (C.token_scales != 0) {
-    load_scales<C>(source, source.kv.k.scale, pages, slots, reinterpret_cast<float*>(shared + kLayout.k_scale) + stage * C.tile_kv);
-    load_scales<C>(source, source.kv.v.scale, pages, slots, reinterpret_cast<float*>(shared + kLayout.v_scale) + stage * C.tile_kv);
+    copy_scale(kv.k.scale, page, asked.slot, source.kv_head, loaded, reinterpret_cast<float*>(shared + kLayout.k_scale) + c);
+    copy_scale(kv.v.scale, page, asked.slot, source.kv_head, loaded, reinterpret_cast<float*>(shared + kLayout.v_scale) + c);
+  }
+}
+
+constexpr int32_t power_of_two_from(int32_t n) {
+  int32_t power = 1;
+  while (power < n) {
+    power *= 2;
+  }
+  return power;
+}
+
+/// The team's rows of k or v: a thread copies the same 16 bytes of every n-th row. `places` (shared address) and `shared` are of the team's
+/// first column.
+template <Config C, int32_t kRowBytes, int32_t kPieces>
+__device__ __forceinline__ void load_rows(const Team<C>& team, int32_t row_bytes, uint32_t places, uint32_t shared) {
+  constexpr int32_t kLanes = power_of_two_from(kPieces);  // of a row
+  constexpr int32_t kStep = Team<C>::kThreads / kLanes;   // rows at once
+  constexpr int32_t kRows = ceil_div(kWarpCols<C>, kStep);
+  constexpr int32_t kBatch = min_(kRows, 8);
+  static_assert(kStep >= 1, "a row is at most 32 pieces of 16 bytes");
+  const int32_t offset = 16 * static_cast<int32_t>(static_cast<uint32_t>(team.thread) % kLanes);
+  const int32_t first = static_cast<int32_t>(static_cast<uint32_t>(team.thread) / kLanes);
+  if (kPieces != kLanes && offset >= 16 * kPieces) {
+    return;
+  }
+  const uint32_t from = places + first * static_cast<int32_t>(sizeof(ColumnPlace));
+  const uint32_t to = shared + first * kRowBytes + offset;
+  if (offset >= row_bytes) {  // the problem's head dim is below this kernel's
+#pragma unroll 1
+    for (int32_t r = first; r < kWarpCols<C>; r += kStep) {
+      ptx::store_zeros_16(shared + r * kRowBytes + offset);
+    }
+    return;
+  }
+#pragma unroll
+  for (int32_t begin = 0; begin < kRows; begin += kBatch) {
+    uint64_t rows[kBatch];
+#pragma unroll
+    for (int32_t i = 0; i < kBatch; ++i) {
+      const int32_t r = (begin + i) * kStep;
+      if (kWarpCols<C> % kStep == 0 || r + first < kWarpCols<C>) {
+        rows[i] = ptx::load_shared_8(from + r * static_cast<int32_t>(sizeof(ColumnPlace)));
+      }
+    }
+#pragma unroll
+    for (int32_t i = 0; i < kBatch; ++i) {
+      const int32_t r = (begin + i) * kStep;
+      if (kWarpCols<C> % kStep == 0 || r + first < kWarpCols<C>) {
+        ptx::copy_16(to + r * kRowBytes, rows[i] + offset);
+      }
+    }
+  }
+}
+
+/// The same of rows that don't begin or end at multiples of 16 bytes: slow.
+template <Config C, int32_t kRowBytes, int32_t kPieces>
+__device__ __noinline__ void load_rows_slowly(int32_t team_thread, int32_t row_bytes, const uint64_t* places, char* shared) {
+#pragma unroll 1
+  for (int32_t i = team_thread; i < kWarpCols<C> * kPieces; i += Team<C>::kThreads) {
+    const int32_t r = i / kPieces;
+    const int32_t offset = 16 * (i - r * kPieces);
+    const uint64_t row = places[2 * r];
+    const int32_t num_bytes = row_bytes - offset;
+#pragma unroll 1
+    for (int32_t byte = 0; byte < 16; ++byte) {
+      shared[r * kRowBytes + offset + byte] = byte < num_bytes ? reinterpret_cast<const char*>(row)[offset + byte] : static_cast<char>(0);
+    }
+  }
+}
+
+/// The team's columns of the kv tile whose places are in ring place `at`, into stage `stage`. Rows nobody sees become zeros: 0 * NaN is
+/// NaN.
+template <Config C>
+__device__ __forceinline__ void load_tile(const KernelParams& params, bool aligned, const Team<C>& team, int32_t at, int32_t stage,
+                                          char* shared, uint32_t base) {
+  constexpr Layout kLayout = layout_of(C);
+  constexpr int32_t kKeyPieces = C.head_dim_qk * row_of(C.k).bits / 8 / 16;
+  constexpr int32_t kValuePieces = C.head_dim_vo * row_of(C.v).bits / 8 / 16;
+  const int32_t places = kLayout.places + (at * C.tile_kv + team.first_col()) * static_cast<int32_t>(sizeof(ColumnPlace));
+  const int32_t k = kLayout.ring + stage * stage_bytes(C) + team.first_col() * k_row_bytes(C);
+  const int32_t v = kLayout.ring + stage * stage_bytes(C) + C.tile_kv * k_row_bytes(C) + team.first_col() * v_row_bytes(C);
+  const int32_t k_bytes = params.head_dim_qk * (row_of(C.k).bits / 8);
+  const int32_t v_bytes = params.head_dim_vo * (row_of(C.v).bits / 8);
+  if (aligned) {
+    load_rows<C, k_row_bytes(C), kKeyPieces>(team, k_bytes, base + places, base + k);
+    load_rows<C, v_row_bytes(C), kValuePieces>(team, v_bytes, base + places + 8, base + v);
+  } else {
+    const uint64_t* rows = reinterpret_cast<const uint64_t*>(shared + places);
+    load_rows_slowly<C, k_row_bytes(C), kKeyPieces>(team.thread, k_bytes, rows, shared + k);
+    load_rows_slowly<C, v_row_bytes(C), kValuePieces>(team.thread, v_bytes, rows + 1, shared + v);
   }
 }
 

@@ -14,7 +14,8 @@ namespace {
 constexpr std::uint64_t kCost = 100;
 constexpr std::int32_t kMaxDim = 256;  // o of 16 rows in registers: half of them at 256
 constexpr std::int32_t kSharedOfCta = 1024;
-constexpr std::int32_t kFewRows = 16, kManyRows = 64;
+constexpr std::int32_t kFewRows = 16, kManyRows = 64, kMostRows = 128;
+constexpr std::int32_t kMaxDimOfMostRows = 128;
 constexpr std::int32_t kTilesKv[] = {64, 32, 16};
 
 /// Room for `ctas` CTAs on a multiprocessor.
@@ -22,45 +23,62 @@ bool fits(const Config& config, const GpuLimits& gpu, std::int32_t ctas) {
   return (layout_of(config).bytes + kSharedOfCta) * ctas <= gpu.max_shared_bytes + kSharedOfCta;
 }
 
+/// Rows of the configuration for many: 32 a warp, so that k and v fragments are used twice, unless o takes the registers.
+std::int32_t many_rows(const Problem& problem) { return problem.spec.head_dim_vo <= kMaxDimOfMostRows ? kMostRows : kManyRows; }
+
 /// How a configuration is compiled. Few rows: the warps share the columns of a tile. Many rows: each has rows of its own.
-Config config_of(const Problem& problem, const GpuLimits& gpu, const KernelConfig& kernel, std::int32_t ctas) {
+Config config_of(const Problem& problem, const KernelConfig& kernel) {
   const AttentionSpec& spec = problem.spec;
   const bool few = kernel.tile_q == kFewRows;
-  Config config{.q = spec.q_dtype,
+  return Config{.q = spec.q_dtype,
                 .k = spec.k_dtype,
                 .v = spec.v_dtype,
+                .o = spec.o_dtype,
                 .head_dim_qk = ceil_div(spec.head_dim_qk, 16) * 16,
                 .head_dim_vo = ceil_div(spec.head_dim_vo, 16) * 16,
                 .tile_q = kernel.tile_q,
                 .tile_kv = kernel.tile_kv,
-                .warps_q = few ? 1 : kernel.tile_q / 16,
+                .warps_q = few ? 1 : 4,
                 .warps_kv = few ? kernel.tile_kv / 16 : 1,
-                .stages = 3,
+                .stages = 2,
                 .token_scales = spec.kv_quant == KvQuant::token,
                 .form = kernel.form};
-  if (!few || !fits(config, gpu, ctas)) {
-    config.stages = 2;
-  }
-  return config;
 }
 
 /// CTAs of a multiprocessor that this kernel wants: two, where shared memory has room.
 std::int32_t ctas_of(const Problem& problem, const GpuLimits& gpu, const KernelConfig& kernel) {
   for (const std::int32_t ctas : {2, 1}) {
-    if (fits(config_of(problem, gpu, kernel, ctas), gpu, ctas)) {
+    if (fits(config_of(problem, kernel), gpu, ctas)) {
       return ctas;
     }
   }
   return 0;
 }
 
-std::vector<KernelConfig> configs_for(const Problem& problem, std::int32_t tile_kv) {
-  // Costs in 1/16 of a tile of their own: an item is about two tiles of latency before the first is there.
-  const KernelConfig few{
-      .tile_q = kFewRows, .tile_kv = tile_kv, .form = PlanForm::ranges, .cost = {.fixed = 32, .per_tile = 16, .per_partial = 16}};
-  const KernelConfig many{
-      .tile_q = kManyRows, .tile_kv = tile_kv, .form = PlanForm::list, .cost = {.fixed = 32, .per_tile = 16, .per_partial = 16}};
-  return policy_configs(problem, few, many);
+/// The largest kv tile of which two CTAs fit, else the largest that fits at all; 0 where none does.
+KernelConfig with_tile(const Problem& problem, const GpuLimits& gpu, KernelConfig kernel) {
+  std::int32_t best_tile = 0, best_ctas = 0;
+  for (const std::int32_t tile_kv : kTilesKv) {
+    if (problem.options.policy == Policy::fixed_split && problem.options.fixed_split % tile_kv != 0) {
+      continue;
+    }
+    kernel.tile_kv = tile_kv;
+    const std::int32_t ctas = ctas_of(problem, gpu, kernel);
+    if (ctas > best_ctas) {
+      best_tile = tile_kv;
+      best_ctas = ctas;
+    }
+  }
+  kernel.tile_kv = best_tile;
+  return kernel;
+}
+
+std::vector<KernelConfig> configs_for(const Problem& problem, const GpuLimits& gpu) {
+  // Costs in 1/16 of a tile of their own. An item is about two tiles of latency before the first is there; of many rows, cutting one in
+  // two also costs as much as several tiles, which only a large fixed cost tells the planner.
+  const KernelConfig few{.tile_q = kFewRows, .form = PlanForm::ranges, .cost = {.fixed = 32, .per_tile = 16, .per_partial = 16}};
+  const KernelConfig many{.tile_q = many_rows(problem), .form = PlanForm::list, .cost = {.fixed = 112, .per_tile = 16, .per_partial = 16}};
+  return policy_configs(problem, with_tile(problem, gpu, few), with_tile(problem, gpu, many));
 }
 
 /// Empty: taken.
@@ -96,22 +114,12 @@ Candidate candidate(const Problem& problem, const VariantShape& variant, const G
   if (!answer.refusal.empty()) {
     return answer;
   }
-  // The largest tile of which two CTAs fit, else the largest that fits at all.
-  std::int32_t best_tile = 0, best_ctas = 0;
-  for (const std::int32_t tile_kv : kTilesKv) {
-    if (problem.options.policy == Policy::fixed_split && problem.options.fixed_split % tile_kv != 0) {
-      continue;
-    }
-    std::int32_t ctas = 2;
-    for (const KernelConfig& config : configs_for(problem, tile_kv)) {
-      ctas = std::min(ctas, ctas_of(problem, gpu, config));
-    }
-    if (ctas > best_ctas) {
-      best_tile = tile_kv;
-      best_ctas = ctas;
-    }
+  const std::vector<KernelConfig> configs = configs_for(problem, gpu);
+  std::int32_t ctas = 2;
+  for (const KernelConfig& config : configs) {
+    ctas = std::min(ctas, config.tile_kv == 0 ? 0 : ctas_of(problem, gpu, config));
   }
-  if (best_ctas == 0) {
+  if (ctas == 0) {
     answer.refusal =
         problem.options.policy == Policy::fixed_split && problem.options.fixed_split % kTilesKv[2] != 0
             ? fmt::format("fixed_split = {} is no multiple of {}, its smallest kv tile", problem.options.fixed_split, kTilesKv[2])
@@ -119,25 +127,25 @@ Candidate candidate(const Problem& problem, const VariantShape& variant, const G
     return answer;
   }
   answer.choice = {.kernel = answer.kernel,
-                   .configs = configs_for(problem, best_tile),
-                   .num_workers = problem.options.num_workers > 0 ? problem.options.num_workers : best_ctas * gpu.num_multiprocessors,
-                   .reason = fmt::format("{} CTAs a multiprocessor", best_ctas)};
+                   .configs = configs,
+                   .num_workers = problem.options.num_workers > 0 ? problem.options.num_workers : ctas * gpu.num_multiprocessors,
+                   .reason = fmt::format("{} CTAs a multiprocessor", ctas)};
   return answer;
 }
 
 KernelCode code(const Problem& problem, const GpuLimits& gpu, const KernelConfig& kernel) {
-  const std::int32_t ctas = ctas_of(problem, gpu, kernel);
-  const Config c = config_of(problem, gpu, kernel, ctas);
+  const Config c = config_of(problem, kernel);
   return {.include = "backends/cuda/kernels/attention_sm80/kernel.cuh",
           .call = "fovea::cuda::attention_sm80::attention<kConfig, Rule>",
           .definition = fmt::format(
-              "fovea::cuda::attention_sm80::Config kConfig{{.q = fovea::DType::{}, .k = fovea::DType::{}, .v = fovea::DType::{},\n"
+              "fovea::cuda::attention_sm80::Config kConfig{{.q = fovea::DType::{}, .k = fovea::DType::{}, .v = fovea::DType::{}, .o = "
+              "fovea::DType::{},\n"
               "    .head_dim_qk = {}, .head_dim_vo = {}, .tile_q = {}, .tile_kv = {}, .warps_q = {}, .warps_kv = {}, .stages = {}, "
               ".token_scales = {}, .form = fovea::PlanForm::{}}}",
-              name_of(c.q), name_of(c.k), name_of(c.v), c.head_dim_qk, c.head_dim_vo, c.tile_q, c.tile_kv, c.warps_q, c.warps_kv, c.stages,
-              c.token_scales, c.form == PlanForm::ranges ? "ranges" : "list"),
+              name_of(c.q), name_of(c.k), name_of(c.v), name_of(c.o), c.head_dim_qk, c.head_dim_vo, c.tile_q, c.tile_kv, c.warps_q,
+              c.warps_kv, c.stages, c.token_scales, c.form == PlanForm::ranges ? "ranges" : "list"),
           .threads = num_threads(c),
-          .ctas = ctas,
+          .ctas = ctas_of(problem, gpu, kernel),
           .shared_bytes = layout_of(c).bytes};
 }
 
