@@ -11,11 +11,20 @@ bool is_tile(std::int32_t tile_q, std::int32_t tile_kv) {
   return tile_q >= 1 && tile_kv >= 1 && tile_q <= kUnbounded && tile_kv <= kUnbounded;
 }
 
+/// Before any class is read: none lies outside of what was given.
+void check_bounds(std::string_view where, const TileMap& map, std::int32_t num_requests, std::int64_t num_classes) {
+  const std::int32_t last = map.class_indptr[num_requests];
+  FOVEA_CHECK(last <= num_classes, "{}: tiles.class_indptr ends at {} but there are {} classes", where, last, num_classes);
+  for (std::int32_t r = 0; r < num_requests; ++r) {
+    const std::int32_t begin = map.class_indptr[r], end = map.class_indptr[r + 1];
+    FOVEA_CHECK(begin >= 0 && end >= begin, "{}: tiles.class_indptr[{}] = {} and [{}] = {}; it must not decrease, from 0 or more on", where,
+                r, begin, r + 1, end);
+  }
+}
+
 /// Request r's classes are as many as its lengths say, and each is one.
 void check_request(std::string_view where, const TileMap& map, std::int32_t r, const Request& request) {
   const std::int32_t begin = map.class_indptr[r], end = map.class_indptr[r + 1];
-  FOVEA_CHECK(begin >= 0 && end >= begin, "{}: tiles.class_indptr[{}] = {} and [{}] = {}; it must not decrease, from 0 or more on", where,
-              r, begin, r + 1, end);
   const std::int64_t rows = ceil_div(request.qo_len, map.tile_q), columns = ceil_div(request.kv_len, map.tile_kv);
   FOVEA_CHECK(end - begin == map.num_heads * rows * columns,
               "{}: tiles.class_indptr gives request {} {} classes; it has {} head{} x {} x {} tiles of {} query tokens x {} positions "
@@ -45,9 +54,7 @@ TileMap check_tiles(std::string_view where, const TileClasses& tiles, const Requ
                     .num_heads = tiles.per_head ? num_qo_heads : 1,
                     .tile_q = tiles.tile_q,
                     .tile_kv = tiles.tile_kv};
-  const std::int32_t last = map.class_indptr[requests.num_requests];
-  FOVEA_CHECK(last <= tiles.classes.dim(0), "{}: tiles.class_indptr ends at {} but there are {} classes", where, last,
-              tiles.classes.dim(0));
+  check_bounds(where, map, requests.num_requests, tiles.classes.dim(0));
   for (std::int32_t r = 0; r < requests.num_requests; ++r) {
     check_request(where, map, r, requests.at(r));
   }

@@ -43,6 +43,9 @@ std::vector<ErrorCase> tiles_error_cases() {
                [](T& t) { t.class_indptr[0] = -1; }),
       wrong<T>("plan: tiles.class_indptr[1] = 11 and [2] = 10; it must not decrease, from 0 or more on",
                [](T& t) { t.class_indptr[0] = 2, t.class_indptr[1] = 11; }),
+      wrong<T>(
+          "plan: tiles.class_indptr[1] = 1000000009 and [2] = 10; it must not decrease, from 0 or more on",  // and nothing is read there
+          [](T& t) { t.class_indptr[0] = 1000000000, t.class_indptr[1] = 1000000009; }),
       wrong<T>("plan: tiles.class_indptr gives request 0 8 classes; it has 1 head x 3 x 3 tiles of 2 query tokens x 4 positions (qo_len 5, "
                "kv_len 9)",
                [](T& t) { t.class_indptr[1] = 8; }),
