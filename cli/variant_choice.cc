@@ -62,7 +62,11 @@ bench::NamedNumber parse_named_number(const std::string& option, const std::stri
   if (const auto bytes = all_of<std::uint8_t>(entries, byte_in)) {
     return {name, *bytes};
   }
-  if (entries.size() > 1) {
+  const bool is_list = entries.size() > 1;
+  if (is_list && entries.back().empty()) {
+    entries.pop_back();  // "7,": a list of one
+  }
+  if (is_list) {
     if (const auto integers = all_of<std::int32_t>(entries, number_in<std::int32_t>)) {
       return {name, *integers};
     }
@@ -87,7 +91,8 @@ void VariantChoice::add_to(CLI::App& app, const std::string& group) {
       ->type_name("FILE")
       ->group(group)
       ->allow_extra_args(false);
-  app.add_option("--mask", mask, "What the variant's mask needs, as in window_left=4096 or prefix_len=3,0,7; or any: plan for every mask")
+  app.add_option("--mask", mask,
+                 "What the variant's mask needs, as in window_left=4096 or prefix_len=3,0,7 (of one: 3,); or any: plan for every mask")
       ->type_name("NAME=X")
       ->group(group);
   app.add_option("--param", params, "A parameter that the variant needs, as in cap=30")->type_name("NAME=X")->group(group);

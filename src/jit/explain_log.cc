@@ -2,10 +2,13 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <optional>
 #include <regex>
 #include <sstream>
 #include <vector>
+
+#include "src/jit/outline.h"
 
 namespace fovea::jit {
 namespace {
@@ -43,6 +46,9 @@ const std::vector<Advice>& advices() {
        "hooks read parameters through the member `Params p;`, and Mask has no Params: what `keep` reads is a field of struct Mask"},
       {std::regex(R"('m' was not declared|undeclared identifier 'm'|identifier "m" is undefined)"),
        "hooks read the mask through the member `Mask m;`"},
+      {std::regex(R"(Tri'?"?,? .*\bbool\b|'bool' and then '(fovea::)?Tri')"),
+       "`keep` is asked about whole tiles too, where a comparison is both true and false: write &, |, ! and select() instead of if and ?:, "
+       "or take `const Position<>& at`, and be asked about pairs alone"},
       {std::regex(R"(FieldTypeOf<)"),
        "a field of Mask or Params is float, int32_t, a Table or Table2D of these, or BitMask: what a caller can give by name"},
       {std::regex(
@@ -71,6 +77,45 @@ bool is_users(const Program& program, const std::string& file) {
     }
   }
   return false;
+}
+
+/// Lines of the caller's that declare `name`: a struct, a hook or a constant.
+std::vector<Place> declarations_of(const Program& program, const std::string& name) {
+  std::vector<Place> places;
+  for (const Program::Header& header : program.headers) {
+    const std::string file = header.text.substr(0, header.text.find('\n'));  // #line 1 "file"
+    const auto add = [&](const std::string& declared, int line) {
+      if (declared == name) {
+        places.push_back({file.substr(9, file.size() - 10), std::to_string(line - 1)});
+      }
+    };
+    for (const OutlinedStruct& in : outline_of(header.text).structs) {
+      add(in.name, in.line);
+      for (const std::vector<OutlinedMember>* members : {&in.functions, &in.constants}) {
+        std::for_each(members->begin(), members->end(), [&](const OutlinedMember& member) { add(member.name, member.line); });
+      }
+    }
+  }
+  return places;
+}
+
+/// What a sentence of ours is about, where it is clear: the first thing it names that the caller's text declares, once.
+std::optional<Place> subject_of(const Program& program, const std::string& sentence) {
+  static const std::regex word(R"([A-Za-z_]\w*)");
+  for (std::sregex_iterator it(sentence.begin(), sentence.end(), word), end; it != end; ++it) {
+    const std::vector<Place> places = declarations_of(program, it->str());
+    if (!places.empty()) {
+      return places.size() == 1 ? std::optional(places[0]) : std::nullopt;
+    }
+  }
+  return std::nullopt;
+}
+
+/// The sentence of a static assertion that failed, or nothing: "static assertion failed: it", or clang's, with the requirement before it.
+std::optional<std::string> sentence_in(const std::string& error) {
+  static const std::regex assertion(R"re(static(?:_assert|\s+assertion) failed(?: due to requirement '.*')?:?\s*(?:with\s*)?"?(.*?)"?$)re");
+  std::smatch match;
+  return std::regex_search(error, match, assertion) ? std::optional<std::string>(match[1]) : std::nullopt;
 }
 
 std::vector<Message> messages_of(const Program& program, std::string_view log, std::string_view folder) {
@@ -117,14 +162,16 @@ std::string explain_log(const Program& program, std::string_view log, std::strin
   for (std::size_t i = 0; i < messages.size() && i < kMaxErrors; ++i) {
     const Message& message = messages[i];
     const bool users = is_users(program, message.place.file);
+    const std::optional<std::string> sentence = sentence_in(message.text);
+    const std::optional<Place> led_there = message.users || !sentence ? message.users : subject_of(program, *sentence);
     if (!users && i > 0 && is_users(program, messages[i - 1].place.file)) {
       break;  // the library's templates echo what is wrong in the caller's lines
     }
     text += text.empty() ? "" : "\n";
-    if (users || !message.users.has_value()) {
+    if (users || !led_there) {
       text += fmt::format("    {}({}): error: {}", message.place.file, message.place.line, message.text);
     } else {
-      text += fmt::format("    {}({}): error: {} (seen by {}({}))", message.users->file, message.users->line, message.text,
+      text += fmt::format("    {}({}): error: {} (seen by {}({}))", led_there->file, led_there->line, sentence.value_or(message.text),
                           message.place.file, message.place.line);
     }
     for (const Advice& advice : advices()) {
@@ -133,8 +180,7 @@ std::string explain_log(const Program& program, std::string_view log, std::strin
       }
     }
     // A sentence of ours says it all; what follows are its echoes.
-    if (message.text.find("static assertion failed") != std::string::npos ||
-        message.text.find("static_assert failed") != std::string::npos) {
+    if (sentence) {
       break;
     }
   }

@@ -33,6 +33,24 @@ TEST(ExplainLog, ErrorsInTheLibraryNameTheLineThatLedThere) {
             "    dir/my_cap.h(4): error: no type (seen by portable/fields.h(85))");
 }
 
+TEST(ExplainLog, SentencesOfOursNameTheLineTheyAreAbout) {
+  Program program = kProgram;
+  const std::string text =
+      "struct MyCap {\n  static constexpr bool use_softmax = false;\n  float transform_logit(float) { return 0; }\n};\n";
+  program.headers = {{"user/my_cap.h", "#line 1 \"dir/my_cap.h\"\n" + text}};
+  const std::string sentence = "transform_logit must be callable as (T, U)";
+  const std::string expected = "    dir/my_cap.h(3): error: " + sentence + " (seen by portable/check_hooks.h(33))";
+  for (const std::string& said : {"33:7: error: static assertion failed: " + sentence,
+                                  "33:7: error: static_assert failed due to requirement 'use_softmax<MyCap>' \"" + sentence + "\"",
+                                  "33:7: error: static assertion failed due to requirement 'use_softmax<MyCap>': " + sentence}) {
+    EXPECT_EQ(explain_log(program, "/tmp/x/portable/check_hooks.h:" + said + "\n", "/tmp/x/"), expected);
+  }
+  EXPECT_EQ(explain_log(program, "portable/check_hooks.h(33): error: static assertion failed with \"" + sentence + "\"\n", ""), expected);
+  program.headers.push_back({"user/other.h", "#line 1 \"other.h\"\n" + text});
+  EXPECT_EQ(explain_log(program, "portable/check_hooks.h:33:7: error: static assertion failed: " + sentence + "\n", ""),
+            "    portable/check_hooks.h(33): error: static assertion failed: " + sentence);
+}
+
 TEST(ExplainLog, EchoesAreLeftOut) {
   const std::string first = "dir/my_cap.h:3:1: error: one\n";
   EXPECT_EQ(explained(first + "/tmp/x/portable/compose.h:9:1: error: echo\n"), "    dir/my_cap.h(3): error: one");

@@ -19,6 +19,10 @@ namespace {
 const std::vector<std::string> kVariantHooks = {FOVEA_HOOKS(FOVEA_HOOK_TEXT) "num_paired"};
 #undef FOVEA_HOOK_TEXT
 const std::vector<std::string> kMaskHooks = {"keep", "range"};
+/// Constants that the library reads; one misspelt would leave the default, without a word.
+const std::vector<std::string> kVariantConstants = {"use_softmax", "pairing"};
+const std::vector<std::string> kMaskConstants = {"exact_on_tiles", "keeps_all"};
+const std::vector<std::string> kParameterStructs = {"Mask", "Params"};
 
 [[noreturn]] void refuse(const VariantPart& part, int line, const std::string& what) {
   throw CompileFailed(fmt::format("compile: variant '{}'\n    {}({}): error: {}", part.name, part.file, line, what));
@@ -53,7 +57,7 @@ bool is_one_of(const std::vector<std::string>& names, const std::string& name) {
 /// A function that is no hook and that nothing calls does nothing: a hook misspelt, or in the wrong struct.
 void check_functions(const VariantPart& part, const Outline& outline, const OutlinedStruct& in, const std::vector<std::string>& hooks,
                      const std::vector<std::string>& hooks_elsewhere, const std::string& elsewhere) {
-  for (const OutlinedFunction& function : in.functions) {
+  for (const OutlinedMember& function : in.functions) {
     if (is_one_of(hooks_elsewhere, function.name)) {
       refuse(part, function.line,
              fmt::format("{} is in struct {}, where nothing calls it; it is a member of {}", function.name, in.name, elsewhere));
@@ -64,6 +68,35 @@ void check_functions(const VariantPart& part, const Outline& outline, const Outl
              fmt::format("'{}' is no hook and nothing calls it{}; hooks here: {}", function.name,
                          closest.empty() ? "" : fmt::format(", did you mean {}?", closest), fmt::join(hooks, ", ")));
     }
+  }
+}
+
+void check_constants(const VariantPart& part, const Outline& outline, const OutlinedStruct& in, const std::vector<std::string>& known) {
+  for (const OutlinedMember& constant : in.constants) {
+    const std::string closest = is_one_of(known, constant.name) ? "" : closest_name(constant.name, known);
+    if (!closest.empty() && outline.count(constant.name) == 1) {
+      refuse(part, constant.line, fmt::format("nothing reads '{}', did you mean {}?", constant.name, closest));
+    }
+  }
+}
+
+/// A struct of the variant that has what Mask or Params has, under another name.
+void check_structs(const VariantPart& part, const Outline& outline) {
+  for (const OutlinedStruct& in : outline.structs) {
+    const std::string closest = in.owner == part.type && in.lists_fields ? closest_name(in.name, kParameterStructs) : "";
+    if (!closest.empty() && closest != in.name && outline.find(closest, part.type) == nullptr) {
+      refuse(part, in.line, fmt::format("nothing reads struct {}, did you mean {}?", in.name, closest));
+    }
+  }
+}
+
+/// A Mask that inherits range() has another mask's, and tiles that this one would not keep are full.
+void check_range(const VariantPart& part, const Outline& outline, const OutlinedStruct& mask) {
+  const bool keeps = std::any_of(mask.functions.begin(), mask.functions.end(), [](const OutlinedMember& f) { return f.name == "keep"; });
+  if (keeps && outline.count("range") == 0) {
+    refuse(part, mask.line,
+           "struct Mask must have range(), a KvRange that holds all that keep keeps; "
+           "`FOVEA_FN constexpr KvRange range() const { return {}; }` holds everything");
   }
 }
 
@@ -99,12 +132,18 @@ void check_text(const VariantPart& part) {
            fmt::format("no struct {} is defined here; the variant named {} is a struct of that name{}", part.type, part.name,
                        found.empty() ? "" : fmt::format(" (found: {})", fmt::join(found, ", "))));
   }
+  check_structs(part, outline);
+  check_constants(part, outline, *variant, kVariantConstants);
   check_functions(part, outline, *variant, kVariantHooks, kMaskHooks, "struct Mask, because a plan needs it and has no Params");
-  for (const char* name : {"Mask", "Params"}) {
+  for (const std::string& name : kParameterStructs) {
     if (const OutlinedStruct* in = outline.find(name, part.type)) {
       const bool mask = in->name == "Mask";
       check_fields(part, *in);
+      check_constants(part, outline, *in, mask ? kMaskConstants : std::vector<std::string>{});
       check_functions(part, outline, *in, mask ? kMaskHooks : std::vector<std::string>{}, kVariantHooks, "struct " + part.type);
+      if (mask) {
+        check_range(part, outline, *in);
+      }
     }
   }
 }

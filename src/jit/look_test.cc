@@ -48,6 +48,26 @@ TEST(JitLook, MisspeltHooks) {
             "x.h(3): error: 'score_mod' is no hook and nothing calls it");
 }
 
+TEST(JitLook, MisspeltConstantsAndStructs) {
+  EXPECT_EQ(verdict(in_cap("  static constexpr bool use_sofmax = false;\n")),
+            "x.h(3): error: nothing reads 'use_sofmax', did you mean use_softmax?");
+  EXPECT_EQ(verdict(in_cap("  static constexpr Pairing paring{Pairing::half};\n")),
+            "x.h(3): error: nothing reads 'paring', did you mean pairing?");
+  const std::string body =
+      "\n    template <class I> FOVEA_FN auto keep(const Position<I>& at) const { return at.kv_pos < 3; }\n"
+      "    FOVEA_FN constexpr KvRange range() const { return {}; }\n    FOVEA_FIELDS(Masks)\n  };\n";
+  EXPECT_EQ(verdict(in_cap("  struct Masks {" + body + "  Masks m;\n")), "x.h(3): error: nothing reads struct Masks, did you mean Mask?");
+  EXPECT_EQ(verdict(in_cap("  struct Masks {" + body + "  struct Mask : Masks {\n    FOVEA_FIELDS(Mask)\n  };\n  Mask m;\n")), "sound");
+}
+
+TEST(JitLook, AnInheritedRangeIsAnotherMasks) {
+  EXPECT_EQ(
+      verdict(in_cap("  struct Mask : VariantBase::Mask {\n    template <class I>\n    FOVEA_FN auto keep(const Position<I>& at) const { "
+                     "return at.kv_pos < 3; }\n    FOVEA_FIELDS(Mask)\n  };\n  Mask m;\n"))
+          .substr(0, 50),
+      "x.h(3): error: struct Mask must have range(), a Kv");
+}
+
 TEST(JitLook, HooksInTheWrongStruct) {
   EXPECT_EQ(
       verdict(in_cap("  template <class I> FOVEA_FN auto keep(const Position<I>& at) const { return at.kv_pos < 3; }\n")),

@@ -127,7 +127,7 @@ class Reader {
     if (keyword != paren && keyword + 1 != head.end() && paren == head.end()) {
       const Token declared = *(keyword + 1);
       outline_.structs.push_back(
-          {.name = declared.text, .owner = name, .line = declared.line, .functions = {}, .fields = {}, .listed = {}});
+          {.name = declared.text, .owner = name, .line = declared.line, .functions = {}, .constants = {}, .fields = {}, .listed = {}});
       head.clear();
       return read_scope(i + 1, declared.text, outline_.structs.size() - 1);
     }
@@ -154,8 +154,14 @@ class Reader {
     }
   }
 
-  /// `int32_t window_left`, `float a, b = 1`: fields. Functions without a body, aliases and static members are none.
+  /// `int32_t window_left`, `float a, b = 1`: fields; `static constexpr bool b = true`: a constant. Functions without a body and aliases
+  /// are neither.
   void end_declaration(const std::vector<Token>& head, std::size_t self) {
+    const auto value = std::find_if(head.begin(), head.end(), [](const Token& t) { return t.text == "="; });
+    if (self != static_cast<std::size_t>(-1) && !head.empty() && head[0].text == "static" && value != head.end()) {
+      outline_.structs[self].constants.push_back({.name = (value - 1)->text, .line = (value - 1)->line});
+      return;
+    }
     const bool other = std::any_of(head.begin(), head.end(), [](const Token& t) {
       return t.text == "(" || t.text == "static" || t.text == "using" || t.text == "typedef" || t.text == "friend" || t.text == "struct";
     });

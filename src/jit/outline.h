@@ -8,7 +8,8 @@
 
 namespace fovea::jit {
 
-struct OutlinedFunction {
+/// A function or a constant.
+struct OutlinedMember {
   std::string name;
   int line = 0;
 };
@@ -23,7 +24,8 @@ struct OutlinedStruct {
   std::string name;   // "MyCap"
   std::string owner;  // the struct it is in, or ""
   int line = 0;
-  std::vector<OutlinedFunction> functions;
+  std::vector<OutlinedMember> functions;
+  std::vector<OutlinedMember> constants;  // static, with a value
   std::vector<OutlinedField> fields;
   bool lists_fields = false;        // FOVEA_FIELDS is there
   std::vector<std::string> listed;  // every name in it

@@ -52,12 +52,12 @@ const Mistake kMistakes[] = {
      "struct Mine : VariantBase {\n"
      "  template <class T> FOVEA_FN T transform_logit(T logit) const { return logit; }\n"
      "};\n",
-     {"error: .*transform_logit must be callable as \\(T logit, const Position<>&\\), const"}},
+     {"my/mine\\.h\\(2\\): error: transform_logit must be callable as \\(T logit, const Position<>&\\), const"}},
     {"no_member_p",
      "struct Mine : VariantBase {\n"
      "  struct Params { float cap; FOVEA_FIELDS(Params, FOVEA_REQUIRED(cap)) };\n"
      "};\n",
-     {"error: .*needs a member `Params p`"}},
+     {"my/mine\\.h\\(2\\): error: .*needs a member `Params p`"}},
     {"no_fields",
      "struct Mine : VariantBase {\n"
      "  struct Params { float cap; };\n"
@@ -82,7 +82,20 @@ const Mistake kMistakes[] = {
      "  };\n"
      "  Mask m;\n"
      "};\n",
-     {"error: .*struct Mask must have range\\(\\)"}},
+     {"my/mine\\.h\\(2\\): error: struct Mask must have range\\(\\)"}},
+    {"keep_branches",
+     "struct Mine : VariantBase {\n"
+     "  struct Mask {\n"
+     "    template <class I> FOVEA_FN auto keep(const Position<I>& at) const {\n"
+     "      if (at.kv_pos < 4) { return at.kv_pos == 0; }\n"
+     "      return at.kv_pos <= at.q_pos;\n"
+     "    }\n"
+     "    FOVEA_FN constexpr KvRange range() const { return {}; }\n"
+     "    FOVEA_FIELDS(Mask)\n"
+     "  };\n"
+     "  Mask m;\n"
+     "};\n",
+     {"my/mine\\.h\\(4\\): error: ", "hint: `keep` is asked about whole tiles too"}},
     {"no_variant",
      "struct Mine {\n"
      "  template <class T> FOVEA_FN T transform_logit(T logit, const Position<>&) const { return logit; }\n"
@@ -123,7 +136,7 @@ TEST_P(Compiler, MistakesAreNamedWhereTheyAreMade) {
 TEST_P(Compiler, CompositionsThatCannotBe) {
   const Variant weights = Variant::from_source("weights", "struct Weights : VariantBase { static constexpr bool use_softmax = false; };");
   EXPECT_TRUE(std::regex_search(message_of([&] { engine_.prepare(small_spec("sigmoid" + weights), {.max_requests = 1}); }),
-                                std::regex("two parts of a composition have use_softmax = false")));
+                                std::regex("weights\\.h\\(1\\): error: two parts of a composition have use_softmax = false")));
   EXPECT_TRUE(std::regex_search(message_of([&] { engine_.prepare(small_spec("sigmoid+soft_cap"), {.max_requests = 1}); }),
                                 std::regex("a part with use_softmax = false must be the last that transforms logits")));
   const Variant sink = Variant::from_source("other_sink",
