@@ -178,7 +178,7 @@ std::optional<Artefact> Cache::find(const CacheKey& key) const {
   }
   std::optional<Artefact> artefact = unpack(std::move(*file));
   if (!artefact.has_value()) {
-    log_line(fmt::format("cache entry {} is damaged; it is built again", path));
+    log_once(fmt::format("cache entry {} is damaged; it is built again", path));
     return std::nullopt;
   }
   artefact->path = path;
@@ -194,7 +194,11 @@ Artefact Cache::get_or_build(const CacheKey& key, const Program& program, const 
   }
   const Clock::time_point begin = Clock::now();
   const std::string folder = folder_.empty() ? "" : entry_folder(key);
-  bool keep = !folder.empty() && distrust(folder_).empty();
+  const std::string reason = folder.empty() ? "" : distrust(folder_);
+  if (!reason.empty()) {
+    log_once(reason);
+  }
+  bool keep = !folder.empty() && reason.empty();
   if (keep) {
     const std::string error = make_folder(folder);
     log_not_kept(error);
