@@ -1,6 +1,7 @@
 # cmake -DOUTPUT= -DROOT= "-DFILES=a;b" -P write_embedded.cmake: the files' texts as raw strings (src/jit/embedded.h).
-set(text "// Written by cmake/write_embedded.cmake.\n#include \"src/jit/embedded.h\"\n\nnamespace fovea::jit {\n\n")
+set(text "// Written by cmake/write_embedded.cmake.\n#include \"src/jit/embedded.h\"\n\nnamespace fovea::jit {\n\nusing namespace std::string_view_literals;\n\n")
 string(APPEND text "std::span<const SourceFile> embedded_sources() {\n  static constexpr SourceFile files[] = {\n")
+# ""sv knows its length: counting it in a constant expression takes clang more steps than it allows.
 foreach(file IN LISTS FILES)
   file(RELATIVE_PATH path ${ROOT} ${file})
   string(REGEX REPLACE "^include/" "" path ${path})
@@ -8,7 +9,7 @@ foreach(file IN LISTS FILES)
   if(content MATCHES "[)]embedded\"")
     message(FATAL_ERROR "${path} holds the mark that ends an embedded text")
   endif()
-  string(APPEND text "      {\"${path}\", R\"embedded(${content})embedded\"},\n")
+  string(APPEND text "      {\"${path}\", R\"embedded(${content})embedded\"sv},\n")
 endforeach()
 string(APPEND text "  };\n  return files;\n}\n\n}  // namespace fovea::jit\n")
 file(WRITE ${OUTPUT} "${text}")
