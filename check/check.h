@@ -18,6 +18,7 @@ struct CaseFilter {
   std::string format;          // one of format_names()
   std::optional<DType> dtype;  // of q, K, V and o (8-bit types: of K and V)
   std::optional<std::int32_t> page_size;
+  std::optional<std::int32_t> pieces;  // that a fixed split makes of the longest request, if that is at least 64 tokens each
 
   /// A variant of the caller's own, with these values in every case, instead of a drawn one. The dense computation doesn't know it: the
   /// backend is compared with the reference alone, which asks the mask for every pair.

@@ -122,6 +122,17 @@ void draw_policy(Case& c, Random& random) {
   o.num_workers = random.percent(60) ? random.pick({1, 2, 3, 5, 7, 16, 64}) : 0;
 }
 
+void split_longest(Case& c, std::int32_t pieces) {
+  constexpr int kTokens = 64;  // pieces are whole tiles
+  int longest = 1;
+  for (const DenseRequest& request : c.requests) {
+    longest = std::max(longest, request.kv_len);
+  }
+  c.options.policy = Policy::fixed_split;
+  c.options.fixed_split = ((longest + pieces - 1) / pieces + kTokens - 1) / kTokens * kTokens;
+  c.options.max_workspace_bytes = PrepareOptions{}.max_workspace_bytes;
+}
+
 void set_limits(Case& c, Random& random) {
   Limits& l = c.limits;
   const auto slack = [&random](int exact) { return exact + (random.percent(50) ? random.below(40) : 0); };
@@ -235,6 +246,9 @@ Case make_case(std::uint64_t seed, std::int64_t index, const CaseFilter& filter)
   draw_queries(c, random);
   draw_output(c, random);
   draw_policy(c, random);
+  if (filter.pieces) {
+    split_longest(c, *filter.pieces);
+  }
   set_limits(c, random);
   if (filter.own) {
     put_own_variant(c, *filter.own);

@@ -40,6 +40,18 @@ TEST_P(Conformance, EveryFormatAndDType) {
   RecordProperty("worst", std::to_string(worst));
 }
 
+/// Two composed levels of prefixes and every request's own tokens, each cut into pieces whose states are merged.
+TEST_P(Conformance, SplitsOfComposedLevels) {
+  const auto& [target, variant] = GetParam();
+  const Checker checker(target.options);
+  for (const std::int32_t pieces : {1, 2, 7}) {
+    const CaseFilter filter{.variant = variant, .format = "three_levels", .pieces = pieces};
+    for (const CaseResult& failure : checker.run_cases(matrix() == Matrix::full ? 8 : 2, 7, {}, filter).failures) {
+      ADD_FAILURE() << failure.text;
+    }
+  }
+}
+
 std::string name_of_case(const testing::TestParamInfo<std::tuple<Target, std::string>>& info) {
   std::string name = std::get<0>(info.param).name + "_" + std::get<1>(info.param);
   std::replace(name.begin(), name.end(), '+', '_');
