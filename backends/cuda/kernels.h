@@ -21,7 +21,7 @@ struct KernelCode {
   std::string include;                 // "backends/cuda/kernels/attention_sm80/kernel.cuh"
   std::string call;                    // "fovea::cuda::attention_sm80::attention<kConfig, Rule>", with kConfig defined before
   std::string definition;              // of kConfig
-  std::int32_t threads = 0, ctas = 1;  // of a multiprocessor, for registers
+  std::int32_t threads = 0, ctas = 1;  // of a multiprocessor: registers are for so many, a list's grid is as many
   std::int32_t shared_bytes = 0;
   std::string extra;  // type of a parameter behind the others, or empty; the host makes it for every run:
   void (*make_extra)(const KernelParams& params, void* extra) = nullptr;  // at most kMaxExtraBytes

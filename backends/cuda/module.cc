@@ -55,7 +55,7 @@ struct AttentionLaunch {
   std::string name;
   std::unique_ptr<CubinModule> module;
   CUfunction function;
-  int threads, shared_bytes;
+  int threads, shared_bytes, ctas;  // CTAs of a multiprocessor
   void (*make_extra)(const KernelParams& params, void* extra);
 };
 
@@ -107,9 +107,12 @@ class CudaModule : public Module {
              std::unique_ptr<CubinModule> merge)
       : gpu_(gpu), composed_(problem.composed()), attention_(std::move(attention)), merge_(std::move(merge)) {
     for (const AttentionLaunch& a : attention_) {
-      merge_shares_ = std::max(merge_shares_, ceil_div(choice.configs[kernels_.size()].tile_q, kRowsOfMergeCta));
-      kernels_.push_back(
-          {.kernel = a.name, .function = a.function, .grid = choice.num_workers, .threads = a.threads, .shared_bytes = a.shared_bytes});
+      const KernelConfig& config = choice.configs[kernels_.size()];
+      merge_shares_ = std::max(merge_shares_, ceil_div(config.tile_q, kRowsOfMergeCta));
+      // Ranges have a CTA a worker. A list's items may be anybody's: it fills the GPU, however few CTAs the other configuration has.
+      const bool fills = config.form == PlanForm::list && problem.options.num_workers == 0;
+      const int grid = fills ? std::max(choice.num_workers, a.ctas * gpu_.num_multiprocessors) : choice.num_workers;
+      kernels_.push_back({.kernel = a.name, .function = a.function, .grid = grid, .threads = a.threads, .shared_bytes = a.shared_bytes});
     }
     const int ctas = kCtasOfMerge * gpu_.num_multiprocessors;
     for (const auto& [name, grid] : {std::pair{"merge_partials", ctas}, std::pair{"compose_levels", ctas}}) {
@@ -234,6 +237,7 @@ std::unique_ptr<Module> load_attention(const Gpu& gpu, const Compiler& compiler,
                            .function = nullptr,
                            .threads = code.threads,
                            .shared_bytes = code.shared_bytes,
+                           .ctas = code.ctas,
                            .make_extra = code.make_extra};
     launch.function = launch.module->function("attention", code.shared_bytes);
     attention.push_back(std::move(launch));
