@@ -5,6 +5,7 @@
 #include <cmath>
 #include <cstring>
 #include <optional>
+#include <random>
 #include <regex>
 
 #include "backends/cuda/testing/counted_driver.h"
