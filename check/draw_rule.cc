@@ -308,7 +308,7 @@ void draw_tiles(Case& c, Random& random) {
   }
   const auto count = static_cast<std::int64_t>(classes.size());
   tiles.classes = TensorView::contiguous(c.memory.take(count), DType::u8, {count});
-  std::memcpy(tiles.classes.data, classes.data(), classes.size());
+  std::copy(classes.begin(), classes.end(), tiles.classes.as<std::uint8_t>());
   tiles.class_indptr = c.memory.integers(indptr);
   MaskValues& planned = c.masks[static_cast<std::size_t>(c.run.mask_group)];
   (planned.any ? *c.run.mask : planned).tiles = tiles;

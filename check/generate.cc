@@ -197,13 +197,13 @@ void* Memory::take(std::int64_t bytes) {
 
 TensorView Memory::integers(const std::vector<std::int32_t>& values) {
   void* memory = take(static_cast<std::int64_t>(values.size() * sizeof(std::int32_t)));
-  std::memcpy(memory, values.data(), values.size() * sizeof(std::int32_t));
+  std::copy(values.begin(), values.end(), static_cast<std::int32_t*>(memory));
   return TensorView::contiguous(memory, DType::i32, {static_cast<std::int64_t>(values.size())});
 }
 
 TensorView Memory::floats(const std::vector<float>& values) {
   void* memory = take(static_cast<std::int64_t>(values.size() * sizeof(float)));
-  std::memcpy(memory, values.data(), values.size() * sizeof(float));
+  std::copy(values.begin(), values.end(), static_cast<float*>(memory));
   return TensorView::contiguous(memory, DType::f32, {static_cast<std::int64_t>(values.size())});
 }
 
