@@ -16,7 +16,7 @@ import sys
 import tempfile
 
 SOURCE_SUFFIXES = {".h", ".cc", ".inc", ".cuh", ".cu"}
-SOURCE_FOLDERS = ["include", "portable", "variants", "src", "backends", "check", "cli", "tests", "examples", "bench", "serving"]
+SOURCE_FOLDERS = ["include", "portable", "variants", "src", "backends", "check", "cli", "tests", "examples", "bench", "serving", "python"]
 
 # What an include may be. Quoted includes name a path; angle brackets a library.
 STD = "std"                # the C++ standard library and freestanding C headers
@@ -29,6 +29,7 @@ CLI11 = "CLI/"
 BENCHMARK = "benchmark/"
 ZLIB = "zlib.h"
 XXHASH = "xxhash.h"
+TVM_FFI = "tvm/ffi/"
 ANYTHING = "*"
 
 LIBRARIES = {
@@ -40,6 +41,7 @@ LIBRARIES = {
     BENCHMARK: ("benchmark/",),
     ZLIB: ("zlib.h",),
     XXHASH: ("xxhash.h",),
+    TVM_FFI: ("tvm/ffi/",),
     "test": ("gtest/", "gmock/"),
 }
 SYSTEM_HEADERS = {"immintrin.h", "cpuid.h", "unistd.h", "sched.h", "pthread.h", "dlfcn.h", "fcntl.h", "x86intrin.h"}
@@ -88,6 +90,7 @@ LAYERS = [
      "serving/ is a client of the public API"),
     ("cli/*", [PUBLIC, "check/", "bench/", "serving/", "cli/", FMT, JSON, CLI11, STD, SYSTEM],
      "the command uses the public API, check/, bench/ and serving/"),
+    ("python/binding/*", [PUBLIC, "python/binding/", TVM_FFI, STD], "the binding is a client of the public API"),
     ("bench/*", [PUBLIC, "check/", "bench/", "json/", "generated/", "backends/cuda/probe/", FMT, JSON, TBB, BENCHMARK, STD, SYSTEM],
      "benchmarks use the public API and check/"),
 ]

@@ -1,0 +1,58 @@
+"""KvCache: the tensors of one layer's K and V, whatever their layout."""
+
+from __future__ import annotations
+
+from typing import Any
+
+_LAYOUTS = {"nhd": 0, "hnd": 1}
+
+
+class KvCache:
+    """K and V of one format in one layer. Any strides with innermost 1; K and V are independent and may lie in one allocation.
+
+    k: [pages, page_size, num_kv_heads, head_dim_qk] ("nhd"), [pages, num_kv_heads, page_size, head_dim_qk] ("hnd"), or [slots, num_kv_heads, head_dim_qk]
+       for page size 1 and for ragged K and V.
+    v: the same with head_dim_vo.
+    k_scale, v_scale: what dequantises them: a number, or an f32 tensor as AttentionSpec.kv_quant says. None: 1.
+    """
+
+    __slots__ = ("k", "v", "layout", "k_scale", "v_scale", "_arguments")
+
+    def __init__(self, k, v, *, layout: str = "nhd", k_scale=None, v_scale=None):
+        code = _LAYOUTS.get(layout.lower() if isinstance(layout, str) else layout)
+        if code is None:
+            raise ValueError(f"KvCache: layout is {layout!r}; it must be 'nhd' or 'hnd'")
+        self.k, self.v, self.layout, self.k_scale, self.v_scale = k, v, layout, k_scale, v_scale
+        self._arguments = (k, v, code, k_scale, v_scale)  # as cache_from() in python/binding/readers.cc reads them
+
+    @staticmethod
+    def interleaved(kv, *, layout: str = "nhd", k_scale=None, v_scale=None) -> "KvCache":
+        """kv: [pages, 2, page_size, heads, dim] (nhd) or [pages, 2, heads, page_size, dim] (hnd): K and V alternate page by page."""
+        if len(kv.shape) != 5:
+            raise ValueError(f"KvCache.interleaved: kv has {len(kv.shape)} axes; it needs 5: [pages, 2, page_size, heads, head_dim], or heads before page_size")
+        if kv.shape[1] != 2:
+            raise ValueError(f"KvCache.interleaved: axis 1 of kv has extent {kv.shape[1]}; it needs 2, K and V")
+        return KvCache(kv[:, 0], kv[:, 1], layout=layout, k_scale=k_scale, v_scale=v_scale)
+
+    @staticmethod
+    def halves(kv, head_dim_qk: int, *, layout: str = "nhd", k_scale=None, v_scale=None) -> "KvCache":
+        """K and V are the two parts of the last axis of kv, cut at head_dim_qk (vLLM: [pages, page_size, heads, 2 * dim])."""
+        if not 0 < head_dim_qk < kv.shape[-1]:
+            raise ValueError(f"KvCache.halves: head_dim_qk {head_dim_qk} does not cut the last axis of kv, extent {kv.shape[-1]}, in two")
+        return KvCache(kv[..., :head_dim_qk], kv[..., head_dim_qk:], layout=layout, k_scale=k_scale, v_scale=v_scale)
+
+    @staticmethod
+    def v_in_k(k, head_dim_vo: int, *, layout: str = "nhd", k_scale=None, v_scale=None) -> "KvCache":
+        """V is the first head_dim_vo columns of K, as in multi-head latent attention."""
+        if not 0 < head_dim_vo <= k.shape[-1]:
+            raise ValueError(f"KvCache.v_in_k: head_dim_vo {head_dim_vo} is not within the last axis of k, extent {k.shape[-1]}")
+        return KvCache(k, k[..., :head_dim_vo], layout=layout, k_scale=k_scale, v_scale=v_scale)
+
+
+def cache_of(kv: Any) -> KvCache:
+    """A KvCache, or a tuple (k, v)."""
+    if isinstance(kv, KvCache):
+        return kv
+    if isinstance(kv, tuple) and len(kv) == 2:
+        return KvCache(kv[0], kv[1])
+    raise TypeError(f"kv is {type(kv).__name__}; it must be a fovea.KvCache, a tuple (k, v), or a list of those, one per format of the spec")
