@@ -1,0 +1,1 @@
+"""Fovea beside other attention engines; docs/benchmarks.md."""

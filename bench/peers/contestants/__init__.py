@@ -1,0 +1,1 @@
+"""One file, one class, one peer: adding a file adds the peer."""
