@@ -16,7 +16,8 @@ struct AccumulateArgs {
   int32_t head_dim;
   float* o;  // [rows, o_stride], rows padded to whole panels
   int32_t o_stride;
-  AskAhead* ahead;  // null: nothing; one chunk is asked for per column
+  AskAhead* ahead;              // null: nothing; one chunk is asked for per column
+  AskAhead* further = nullptr;  // the same for the second-level cache; only beside `ahead`
 };
 
 /// R rows by N panels from row `r`, element `d` on. `Tail`: only the first `last` dimensions of the only panel exist in V.
@@ -30,6 +31,7 @@ FOVEA_FN void accumulate_cell(const AccumulateArgs& args, int r, int d, int last
     }
   }
   const bool asks = r == 0 && d == 0 && args.ahead != nullptr;
+  const bool asks_further = asks && args.further != nullptr;
   const int chunk_bytes = asks ? args.ahead->chunk_bytes : 0;
   const int offset = d * kBytes<A::kDType>;
   constexpr int kPanelBytes = kPanel * kBytes<A::kDType>;
@@ -40,8 +42,12 @@ FOVEA_FN void accumulate_cell(const AccumulateArgs& args, int r, int d, int last
       rows[j] = args.v.row(c + j) + offset;
       if (asks) {
         const uint64_t next = args.ahead->next();
+        const uint64_t further = asks_further ? args.further->next() : 0;
         for (int line = 0; line < chunk_bytes; line += 64) {
           ask_for(next + static_cast<uint64_t>(line));
+          if (asks_further) {
+            ask_second_level_for(further + static_cast<uint64_t>(line));
+          }
         }
       }
     }

@@ -56,6 +56,7 @@ struct AskAhead {
 };
 
 FOVEA_FN void ask_for(uint64_t address) { _mm_prefetch(reinterpret_cast<const char*>(address), _MM_HINT_T0); }
+FOVEA_FN void ask_second_level_for(uint64_t address) { _mm_prefetch(reinterpret_cast<const char*>(address), _MM_HINT_T1); }
 
 /// scores[r * score_stride + c] = q row r . K row c, for columns [column_begin, column_end).
 struct DotArgs {
@@ -66,7 +67,8 @@ struct DotArgs {
   int32_t head_dim;
   float* scores;  // [rows, score_stride]
   int32_t score_stride;
-  AskAhead* ahead;  // null: nothing; one chunk is asked for per column
+  AskAhead* ahead;              // null: nothing; one chunk is asked for per column
+  AskAhead* further = nullptr;  // the same for the second-level cache; only beside `ahead`
 };
 
 /// R rows by C columns from row `r`, column `c` on.
@@ -84,9 +86,11 @@ FOVEA_FN void dot_cell(const DotArgs& args, int r, int c) {
     k[j] = args.k.row(c + j);
   }
   const bool asks = r == 0 && args.ahead != nullptr;
-  uint64_t next[C];
+  const bool asks_further = asks && args.further != nullptr;
+  uint64_t next[C], further[C];
   for (int j = 0; j < C; ++j) {
     next[j] = asks ? args.ahead->next() : 0;
+    further[j] = asks_further ? args.further->next() : 0;
   }
   constexpr int kElementBytes = kBytes<A::kDType>;
   constexpr int kStepsPerLine = max_(1, 64 / (A::kStep * kElementBytes));
@@ -95,6 +99,9 @@ FOVEA_FN void dot_cell(const DotArgs& args, int r, int c) {
     for (int j = 0; j < C; ++j) {
       if (asks && j * kStepsPerLine / C == step % kStepsPerLine) {
         ask_for(next[j] + static_cast<uint64_t>(d * kElementBytes));
+        if (asks_further) {
+          ask_second_level_for(further[j] + static_cast<uint64_t>(d * kElementBytes));
+        }
       }
     }
     Vec keys[C];
