@@ -57,9 +57,9 @@ def package_version(*names):
 
 
 def reason(error):
-    """An exception in one line."""
-    lines = str(error).strip().splitlines()
-    return f"{type(error).__name__}: {lines[0] if lines else ''}"[:240]
+    """An exception in one line: its first lines, for some put the cause into the second."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return f"{type(error).__name__}: {' '.join(lines[:3])}"[:400]
 
 
 def find_peers(package="peers.contestants"):

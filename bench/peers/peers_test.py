@@ -262,7 +262,7 @@ class Comparing(unittest.TestCase):
         found = by_name(compare.compare(FakeLab(), one(1, 64), peers, rounds=2))
         self.assertEqual({name: record["status"] for name, record in found.items()},
                          {"raises": "failed", "no": "refused", "away": "missing", "broken": "missing", "later": "refused", "good": "right"})
-        self.assertEqual(found["raises"]["why"], "RuntimeError: no kernel")
+        self.assertEqual(found["raises"]["why"], "RuntimeError: no kernel second line")
         self.assertEqual((found["no"]["why"], found["away"]["why"], found["broken"]["why"], found["later"]["why"]),
                          ("takes page 64 only", "not installed", "OSError: libx.so", "group 3"))
 

@@ -1,6 +1,6 @@
 """cuDNN's paged attention through nvidia-cudnn-frontend's graphs, which PyTorch does not expose."""
 
-from peers.peer import Call, Peer, package_version
+from peers.peer import Call, Peer
 
 HANDLES = []
 
@@ -17,7 +17,7 @@ class CudnnPaged(Peer):
     def version(self):
         import cudnn
 
-        return f"{package_version('nvidia-cudnn-frontend')}, cuDNN {cudnn.backend_version()}"
+        return f"frontend {cudnn.__version__}, cuDNN {cudnn.backend_version()}"
 
     def refuses(self, workload):
         if workload.kv_dtype != workload.dtype:

@@ -13,13 +13,6 @@ SEGMENTS = 16
 LOADED = []
 
 
-class KvQuantMode(enum.IntEnum):
-    """The two of vllm.v1.kv_cache_interface.KVQuantMode that we ask for."""
-
-    NONE = 0
-    FP8_PER_TENSOR = 1
-
-
 class VllmTriton(Peer):
     name = "vllm_triton"
     about = "vLLM's unified_attention"
@@ -81,7 +74,7 @@ def load():
 
             LOADED.extend((unified_attention, KVQuantMode))
         else:
-            LOADED.extend((load_alone(), KvQuantMode))
+            LOADED.extend(load_alone())
     return LOADED
 
 
@@ -127,4 +120,4 @@ def load_alone():
         module = importlib.util.module_from_spec(spec)
         sys.modules[spec.name] = module
         spec.loader.exec_module(module)
-    return module.unified_attention
+    return module.unified_attention, quant
