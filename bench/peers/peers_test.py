@@ -6,11 +6,13 @@ import importlib.util
 import io
 import json
 import math
+import os
 import pathlib
 import sys
 import tempfile
 import types
 import unittest
+import unittest.mock
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1]))
 sys.path = [entry for entry in sys.path if pathlib.Path(entry or ".").resolve() != pathlib.Path(__file__).resolve().parent]
@@ -394,6 +396,21 @@ class Contestants(unittest.TestCase):
         for entry in found:
             self.assertTrue(entry.name and entry.about and entry.devices, entry)
             self.assertRegex(entry.name, "^[a-z0-9_]+$")
+
+    def test_files_of_vllm_are_looked_for_in_the_folder_named(self):
+        from peers import vllm_files
+
+        with tempfile.TemporaryDirectory() as folder, unittest.mock.patch.dict(os.environ, {vllm_files.VARIABLE: folder}):
+            self.assertEqual(vllm_files.vllm_folder(), (pathlib.Path(folder), False))
+            with self.assertRaisesRegex(FileNotFoundError, f"a/b.so is not in {folder}"):
+                vllm_files.vllm_file("a/b.so")
+            (pathlib.Path(folder) / "b.so").touch()
+            self.assertEqual(vllm_files.vllm_file("b.so"), pathlib.Path(folder) / "b.so")
+
+    def test_vllm_splits_where_it_would(self):
+        from peers.contestants.vllm_triton import split_threshold
+
+        self.assertEqual([split_threshold(heads) for heads in (1, 4, 8, 32, 128)], [128, 32, 16, 4, 1])
 
     def test_nobody_runs_on_a_device_that_is_not_there(self):
         self.assertTrue(all(peer.why_missing(entry, "fake") for entry in peer.find_peers()))
