@@ -6,7 +6,7 @@ set -euo pipefail
 build=$1
 out=$2
 mkdir -p "$out/lib"
-programs=("$build/fovea" "$build/tests/conformance/conformance_test" "$build"/backends/cuda/cuda_{ops,gpu,ptx,plan,device_plan}_test "$build/backends/cuda/cuda_host_time"
+programs=("$build/fovea" "$build"/tests/conformance/{conformance,append,states,promises}_test "$build"/backends/cuda/cuda_{ops,gpu,ptx,plan,device_plan}_test "$build/backends/cuda/cuda_host_time"
   "$build/serving/serving_gpu_step_test")
 cp "${programs[@]}" "$(dirname "$0")/run_gpu_tests.sh" "$out/"
 ldd "${programs[@]}" | awk '$2 == "=>" && $3 ~ /^\// {print $3}' | sort -u | grep -vE '/(libc|libm|libstdc\+\+|libgcc_s|libdl|libpthread)\.so' |
