@@ -12,6 +12,8 @@ CTEST := ctest --output-on-failure --no-tests=error --parallel $(JOBS)
 # Cubins of known models go into the release build where `make deps` put NVRTC (on a machine without pip they are left out).
 NVRTC = $(firstword $(wildcard .venv/lib/python3*/site-packages/nvidia/cu13/lib))
 SHIP = $(if $(NVRTC),-DFOVEA_SHIP_CUBINS=ON -DFOVEA_NVRTC=$(CURDIR)/$(NVRTC),)
+# The binding of the Python package, where `make deps` put tvm-ffi; its tests run with the others.
+PYTHON_BINDING = $(if $(wildcard .venv/lib/python3*/site-packages/tvm_ffi),-DFOVEA_PYTHON=ON -DPython_EXECUTABLE=$(CURDIR)/$(PYTHON),)
 # What keeps sanitizer builds short: one instruction set, no command (its libraries are the slowest to compile), a thinner conformance
 # matrix. The full matrix is `make test-full`.
 REDUCED := -DFOVEA_CPU_ISAS=avx2 -DFOVEA_BUILD_CLI=OFF
@@ -31,7 +33,7 @@ deps: ## install what is missing: Debian packages, and Python packages into .ven
 build: deps build-release ## release build; the command is build/fovea
 
 build-release:
-	cmake --preset release $(CONFIGURE_ARGS) $(SHIP)
+	cmake --preset release $(CONFIGURE_ARGS) $(SHIP) $(PYTHON_BINDING)
 	cmake --build --preset release --parallel $(JOBS)
 	ln -sfn release/fovea build/fovea
 

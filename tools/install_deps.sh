@@ -31,10 +31,14 @@ else
   echo "make deps: no dpkg here; expecting what these Debian packages hold: ${packages[*]}" >&2
 fi
 
-requirements=(tests/nvrtc/requirements.txt python/requirements-report.txt)
+requirements=(tests/nvrtc/requirements.txt python/requirements-report.txt python/requirements-test.txt)
+torch="torch==2.13.0+cpu" # PyPI itself has only builds for CUDA, which are too large for a test
 if ! cmp -s <(cat "${requirements[@]}") .venv/installed-requirements.txt; then
   echo "make deps: installing ${requirements[*]} into .venv"
   python3 -m venv .venv
   .venv/bin/python -m pip install --quiet --disable-pip-version-check "${requirements[@]/#/--requirement=}"
+  if ! .venv/bin/python -m pip install --quiet --disable-pip-version-check "$torch" 2> /dev/null; then
+    echo "make deps: no $torch on this machine's package indexes; the Python package is tested without torch" >&2
+  fi
   cat "${requirements[@]}" > .venv/installed-requirements.txt
 fi

@@ -40,6 +40,8 @@ def load() -> None:
         globals()[name] = tvm_ffi.get_global_func("fovea." + name)
     torch = sys.modules.get("torch")
     loaded = True
+    if torch is not None:
+        from . import torch_ops  # noqa: F401: torch.compile finds the ops registered
 
 
 def _point_to_nvrtc() -> None:
@@ -108,3 +110,12 @@ def refuse(where: str, named: dict) -> None:
                 raise ValueError(f"{where}: {name} requires grad; fovea computes no gradients: call it under torch.no_grad(), or detach()")
             if tensor.is_neg():
                 raise ValueError(f"{where}: {name} is a lazily negated view; call resolve_neg() on it")
+
+
+def refuse_buffers(where: str, error: BufferError, named: dict) -> None:
+    """Says of which argument it was that its memory could not be borrowed."""
+    for name, tensor in named.items():
+        flags = getattr(tensor, "flags", None)
+        if flags is not None and not getattr(flags, "writeable", True):
+            raise ValueError(f"{where}: {name} is a read-only array, which DLPack can't hand over; give a writable one (or a copy)") from error
+    raise ValueError(f"{where}: an argument's memory can't be borrowed: {error}") from error

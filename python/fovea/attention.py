@@ -81,19 +81,18 @@ class Plan:
             grad = torch.is_grad_enabled()
             for tensor in (q, out, *cache_arguments[:2]):
                 if type(tensor) is not torch.Tensor or tensor.is_neg() or (grad and tensor.requires_grad):
-                    refuse_any("run", q, out, lse, cache_arguments, params)
+                    _library.refuse("run", named_tensors(q, out, lse, cache_arguments))
                     break
-        id_of = _library.id_of
-        mask_part = _NO_MASK if mask is None else mask_arguments(mask, id_of)
+        mask_part = _NO_MASK if mask is None else mask_arguments(mask, _library.id_of)
+        values = ()
         if params:
-            values = []
-            for name, value in params.items():
-                values += (id_of(name), value)
+            values = [x for name, value in params.items() for x in (_library.id_of(name), value)]
             if torch is not None:
                 _library.refuse("run", params)
+        try:
             _library.run(self._object, stream, q, out, lse, sm_scale, q_scale, flags, mask_group, num_caches, *cache_arguments, *mask_part, *values)
-        else:
-            _library.run(self._object, stream, q, out, lse, sm_scale, q_scale, flags, mask_group, num_caches, *cache_arguments, *mask_part)
+        except BufferError as error:
+            _library.refuse_buffers("run", error, {**named_tensors(q, out, lse, cache_arguments), **params})
 
     def check_pages(self, num_pages: Union[int, Sequence[int]], *, mask_group: int = 0) -> None:
         """Raises ValueError naming the first page id outside [0, num_pages) that a run of this plan would read. Reads all page ids; waits for the device.
@@ -119,14 +118,17 @@ class Plan:
         return f"<fovea.Plan {self.name} of {self.attention!r}, planned {self.generation} times>"
 
 
-def refuse_any(where: str, q, out, lse, cache_arguments, params) -> None:
-    """The slow, thorough form of the checks of tensors in Plan._run."""
-    named = {"q": q, "out": out, "lse": lse}
-    for i, value in enumerate(cache_arguments):
-        named["kv." + ("k", "v", "layout", "k_scale", "v_scale")[i % 5]] = value
-        if i % 5 == 4:
-            _library.refuse(where, named)
-    _library.refuse(where, params)
+def named_tensors(q, out, lse, cache_arguments) -> dict:
+    """A run's tensors by the names that its errors use."""
+    fields = ("k", "v", "layout", "k_scale", "v_scale")
+    caches = [cache_arguments[i:i + 5] for i in range(0, len(cache_arguments), 5)]
+    owners = ["kv"] if len(caches) == 1 else [f"kv[{i}]" for i in range(len(caches))]
+    return {"q": q, "out": out, "lse": lse, **{f"{o}.{f}": x for o, cache in zip(owners, caches) for f, x in zip(fields, cache)}}
+
+
+def named_tables(tables) -> dict:
+    formats = (tables,) if type(tables) is KvTables else tables
+    return {f"kv[{i}].{name}": getattr(format, name) for i, format in enumerate(formats) for name in KvTables.__slots__[:-1]}
 
 
 def new_outputs(spec: AttentionSpec, q, out, lse):
@@ -202,9 +204,11 @@ class Attention:
         if type(tables) is KvTables:
             num_formats, table_arguments = 1, tables._arguments
             kept = (tables.page_indices, tables.page_table, mask)
-        else:
+        elif isinstance(tables, (list, tuple)) and all(type(format) is KvTables for format in tables):
             num_formats, table_arguments = len(tables), [value for format in tables for value in format._arguments]
             kept = (tuple(tables), mask)
+        else:
+            raise TypeError(f"plan: tables is {type(tables).__name__}; it must be a fovea.KvTables, or a list of them, one per format of the spec")
         if mask is None:
             masks = _DEFAULT_MASKS
         elif isinstance(mask, (list, tuple)):
@@ -213,7 +217,10 @@ class Attention:
                 masks += mask_arguments(one, _library.id_of)
         else:
             masks = (1, *mask_arguments(mask, _library.id_of))
-        _library.plan(into._object, stream, qo_indptr, kv_len, q_pos, num_requests, max_query_tokens, num_formats, *table_arguments, *masks)
+        try:
+            _library.plan(into._object, stream, qo_indptr, kv_len, q_pos, num_requests, max_query_tokens, num_formats, *table_arguments, *masks)
+        except BufferError as error:
+            _library.refuse_buffers("plan", error, {"qo_indptr": qo_indptr, "kv_len": kv_len, "q_pos": q_pos, **named_tables(tables)})
         into._kept = kept
         return into
 
