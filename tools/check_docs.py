@@ -2,7 +2,7 @@
 """Keeps the documents true: quoted code is the code of the examples, and links inside the repository lead somewhere.
 
 A fenced block that follows `<!-- quote: examples/01_decode.cc readme -->` must equal the lines between `// [readme]` and `// [/readme]` of that
-file. `--update` rewrites the blocks.
+file (`# [readme]` in Python). `--update` rewrites the blocks.
 """
 
 import argparse
@@ -22,7 +22,7 @@ def documents():
 def quoted(path, marker):
     """Lines between the markers; None if either is missing."""
     text = (ROOT / path).read_text() if (ROOT / path).is_file() else ""
-    match = re.search(rf"^// \[{re.escape(marker)}\]\n(.*?)^// \[/{re.escape(marker)}\]\n", text, re.DOTALL | re.MULTILINE)
+    match = re.search(rf"^(?://|#) \[{re.escape(marker)}\]\n(.*?)^(?://|#) \[/{re.escape(marker)}\]\n", text, re.DOTALL | re.MULTILINE)
     return match.group(1) if match else None
 
 

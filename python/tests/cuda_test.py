@@ -160,6 +160,18 @@ def test_cupy_arrays(engine):
     batch.check(torch.from_dlpack(out))
 
 
+def test_jax_arrays_as_inputs(engine, monkeypatch):
+    monkeypatch.setenv("XLA_PYTHON_CLIENT_PREALLOCATE", "false")
+    jax = pytest.importorskip("jax")
+    batch = Batch("csr", "torch", LENGTHS, q="f16", kv="f16")
+    plan = engine.prepare(batch.spec(), batch.limits()).plan(batch.qo_indptr, batch.tables)
+    q, k, v = (jax.numpy.asarray(x.cpu().numpy()) for x in (batch.q, batch.cache.k, batch.cache.v))
+    jax.block_until_ready((q, k, v))
+    out = torch.empty_like(batch.q)  # JAX's own can't be written
+    plan.run(q, (k, v), out=out)
+    batch.check(out)
+
+
 def test_nothing_synchronises(engine):
     batch = Batch("table_2d", "torch", LENGTHS, q="bf16", kv="bf16", lengths_on="device")
     attention = engine.prepare(batch.spec(), batch.limits())
