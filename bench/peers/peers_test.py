@@ -476,6 +476,16 @@ if torch:
                     with self.subTest(f"{name} {record['name']}"):
                         self.assertIn(record["status"], ("right", "refused"), record)
 
+        def test_fovea_takes_every_workload_of_the_set(self):
+            (ours,) = (entry for entry in peer.find_peers() if entry.name == "fovea")
+            why = peer.why_missing(ours, "cpu")
+            if why:
+                self.skipTest(why)
+            for found in workload.choose(["check"]):
+                with self.subTest(found.name):
+                    record = by_name(compare.compare(CpuLab(), found, [ours], rounds=1))["fovea"]
+                    self.assertEqual((record["status"], record["why"]), ("right", ""))
+
         def test_eight_bit_answers_are_coarse_only_over_eight_bit_caches(self):
             plain, small = one(1, 64), one(1, 64, spec={"kv_dtype": "e4m3"})
             self.assertEqual([reference.verdict(error, plain, torch.bfloat16) for error in (5e-3, 5e-2)], ["right", "wrong"])
