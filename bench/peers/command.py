@@ -1,11 +1,13 @@
 """The command: python bench/peers [SET|WORKLOAD|FILE.json ...]"""
 
 import argparse
+import json
+import pathlib
 import sys
 import time
 
 from peers import report
-from peers.compare import DeviceLost, compare
+from peers.compare import DeviceLost, compare, timed
 from peers.peer import find_peers, why_missing
 from peers.workload import BadWorkload, choose, known_sets, read_file
 
@@ -23,6 +25,8 @@ def parse(arguments):
     parser.add_argument("--json", metavar="FILE", help="results, written again after every workload")
     parser.add_argument("--plot", metavar="FOLDER", help="pictures (needs matplotlib)")
     parser.add_argument("--list", action="store_true", help="workloads and peers, and why a peer is not here")
+    parser.add_argument("--show", action="append", default=[], metavar="FILE", help="measure nothing: tables (and --plot) of results, of several runs too")
+    parser.add_argument("--markdown", action="store_true", help="with --show: tables for a document")
     parser.add_argument("--no-yardsticks", action="store_true", help="don't measure reading and a matrix product first")
     options = parser.parse_args(arguments)
     if options.rounds < 1:
@@ -104,8 +108,44 @@ def run(options, lab, peers, workloads):
     return result, code
 
 
+def merged(results):
+    """One result of several: of a workload measured twice, the later."""
+    points = {point["workload"]: point for result in results for point in result["points"]}
+    return {**results[-1], "points": list(points.values())}
+
+
+def show(parser, options):
+    results = []
+    for name in options.show:
+        try:
+            results.append(json.loads(pathlib.Path(name).read_text()))
+        except (OSError, ValueError) as error:
+            parser.error(f"--show {name}: {error}")
+    result = merged(results)
+    if options.markdown:
+        names = sorted({record["name"] for point in result["points"] for record in timed(point)}, key=lambda name: (name != "fovea", name))
+        print("\n".join(report.markdown_lines(result["points"])) + "\n")
+        print("\n".join(report.peers_table(result["points"], names, lambda record: f"{record['median_us']:.1f}")))
+    else:
+        for point in result["points"]:
+            print("\n".join(report.point_lines(point)) + "\n")
+    print("\n".join(report.summary_lines(result["points"])))
+    draw(options, result)
+    return 0
+
+
+def draw(options, result):
+    if options.plot:
+        from peers import plots
+
+        for path in plots.draw(result, options.plot):
+            print(path)
+
+
 def main(arguments=None):
     parser, options = parse(arguments)
+    if options.show:
+        return show(parser, options)
     peers = chosen_peers(parser, options, find_peers())
     try:
         workloads = choose(options.workloads)
@@ -119,11 +159,7 @@ def main(arguments=None):
     print("\n" + "\n".join(report.summary_lines(result["points"])))
     if result["ended"]:
         print(result["ended"], file=sys.stderr)
-    if options.plot:
-        from peers import plots
-
-        for path in plots.draw(result, options.plot):
-            print(path)
+    draw(options, result)
     wrong = [f"{record['name']} ({point['workload']})" for point in result["points"] for record in point["peers"] if record["status"] == "wrong"]
     if wrong:
         print("wrong answers, not timed: " + ", ".join(wrong))

@@ -339,7 +339,11 @@ class Running(unittest.TestCase):
         self.assertRegex(text, r"no +refused: why not")
         self.assertRegex(text, r"away +not here: not installed")
         summary = "\n".join(report.summary_lines(result["points"]))
-        self.assertRegex(summary, r"w +10\.2 +paged +20\.2 +1\.98")
+        self.assertRegex(summary, r"w +10\.2 +paged +20\.2 +1\.98 +fast +0\.51")
+        markdown = list(report.markdown_lines(result["points"]))
+        self.assertEqual(markdown[-1], "| w | 10.2 | 0.03 TB/s | paged 20.2 (1.98) | fast 5.2 (0.51) |")
+        table = list(report.peers_table(result["points"], ["fovea", "bad", "no", "gone"], lambda record: "x"))
+        self.assertEqual(table[-1], "| w | x | wrong |  |  |")
         self.assertRegex(summary, r"up to 32 MB of K and V: 1\.980")
 
     def test_no_ratio_without_both_sides(self):
@@ -372,6 +376,17 @@ class Pictures(unittest.TestCase):
 
 
 class CommandLine(unittest.TestCase):
+    def test_show_joins_runs_and_the_later_wins(self):
+        with tempfile.TemporaryDirectory() as folder:
+            files = [str(pathlib.Path(folder) / name) for name in ("a.json", "b.json")]
+            for path, us in zip(files, (10, 40)):
+                run_quietly(options(json=path), FakeLab(), [FakePeer("fovea", us=us), FakePeer("paged", us=80)], workload.choose(["decode_1x1k", "decode_4x4k"][:2 if us == 10 else 1]))
+            with contextlib.redirect_stdout(io.StringIO()) as out:
+                code = command.main(["--show", files[0], "--show", files[1], "--markdown"])
+        self.assertEqual(code, 0)
+        self.assertRegex(out.getvalue(), r"\| decode_1x1k \| 40\.2 ")
+        self.assertRegex(out.getvalue(), r"\| decode_4x4k \| 10\.4 ")
+
     def complaint(self, *arguments):
         with contextlib.redirect_stderr(io.StringIO()) as err, contextlib.redirect_stdout(io.StringIO()), self.assertRaises(SystemExit) as caught:
             command.main(list(arguments))
@@ -379,6 +394,7 @@ class CommandLine(unittest.TestCase):
         return err.getvalue()
 
     def test_mistakes(self):
+        self.assertIn("--show /nowhere.json: ", self.complaint("--show", "/nowhere.json"))
         self.assertIn('no peer "fove"', self.complaint("--peer", "fove"))
         self.assertIn("--rounds 0", self.complaint("--rounds", "0"))
         self.assertIn('no set, workload or file "xyz"', self.complaint("xyz"))

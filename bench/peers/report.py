@@ -44,16 +44,46 @@ def ratios(points):
     return found
 
 
+def ours(point):
+    return next(record for record in timed(point) if record["name"] == "fovea")
+
+
+def markdown_lines(points):
+    """The summary as a table for documents: microseconds, rates, and the other's time over fovea's."""
+    yield "| workload | Fovea, us | | best paged peer, us (over Fovea) | best dense peer, us (over Fovea) |"
+    yield "|---|---|---|---|---|"
+    for point, best, _ in ratios(points):
+        mine, dense = ours(point), best_other(point, ("dense",))
+        rate = f"{mine['tflop_per_s']:.0f} TFLOP/s" if point["kind"] == "prefill" else f"{mine['tb_per_s']:.2f} TB/s"
+        cells = [f"{peer['name']} {peer['median_us']:.1f} ({peer['time_over_fovea']:.2f})" if peer else "" for peer in (best, dense)]
+        yield f"| {point['workload']} | {mine['median_us']:.1f} | {rate} | {cells[0]} | {cells[1]} |"
+
+
+def peers_table(points, names, value):
+    """A row a workload, a column a peer: value(record) where it was timed, a word where it was not."""
+    yield "| workload | " + " | ".join(names) + " |"
+    yield "|---|" + "---|" * len(names)
+    for point in points:
+        records = {record["name"]: record for record in point["peers"]}
+        cells = [value(records[name]) if name in records and "median_us" in records[name] else status_word(records.get(name)) for name in names]
+        yield f"| {point['workload']} | " + " | ".join(cells) + " |"
+
+
+def status_word(record):
+    return record["status"] if record and record["status"] in ("wrong", "failed") else ""
+
+
 def summary_lines(points):
     """Fovea against the best paged peer of every point, and the geometric means of decode by bytes."""
     rows = ratios(points)
     if not rows:
         yield "no point has both fovea and a paged peer"
         return
-    yield f"{'workload':<32}{'fovea us':>10}{'best paged peer':>32}{'us':>10}{'ratio':>8}"
+    yield f"{'workload':<32}{'fovea us':>10}{'best paged peer':>24}{'us':>10}{'/fovea':>8}{'best dense peer':>18}{'/fovea':>8}"
     for point, best, over in rows:
-        ours = next(record for record in timed(point) if record["name"] == "fovea")
-        yield f"{point['workload']:<32}{ours['median_us']:>10.1f}{best['name']:>32}{best['median_us']:>10.1f}{over:>8.2f}"
+        dense = best_other(point, ("dense",))
+        beside = f"{dense['name']:>18}{dense['time_over_fovea']:>8.2f}" if dense else ""
+        yield f"{point['workload']:<32}{ours(point)['median_us']:>10.1f}{best['name']:>24}{best['median_us']:>10.1f}{over:>8.2f}{beside}"
     for band, value in band_means(points):
         yield f"geometric mean of decode, {band} of K and V: {value:.3f}"
 
