@@ -7,10 +7,9 @@
 #include "backends/cuda/device/ptx/barrier.cuh"
 #include "backends/cuda/device/ptx/wgmma.cuh"
 #include "backends/cuda/kernels/attention_sm90_decode/load.cuh"
+#include "backends/cuda/kernels/attention_sm90_decode/narrow.cuh"
 
 namespace fovea::cuda::attention_sm90_decode {
-
-inline constexpr int32_t kItemBarrier = 1, kTileBarrier = 2;
 
 /// A top follows a larger logit at once only when it is larger by this much (base 2); else weights may be as large as 2^8, which rounds
 /// them no worse and spares a reduction over all warps.
@@ -40,6 +39,11 @@ struct Place {
     j = lane % 4;
   }
   __device__ __forceinline__ int32_t token(int32_t half) const { return 16 * warp + g + 8 * half; }
+  /// Of o: the element whose values are in row 16 warp + g + 8 half of a chunk's product. See value_fragments().
+  template <bool kNarrow>
+  __device__ __forceinline__ int32_t element(int32_t half) const {
+    return kNarrow ? 16 * warp + 2 * g + half : token(half);
+  }
   __device__ __forceinline__ int32_t column(int32_t c) const { return 8 * (c / 2) + 2 * j + c % 2; }  // of States::top[c]
 };
 
@@ -52,7 +56,7 @@ struct ItemWork {
   const ItemRecord& record;  // in shared memory
   char* shared;
   bool gathered;  // tiles were written by threads
-  float scale;    // sm_scale * k scale; times log2(e) where no hook looks at logits
+  float scale;    // of products: sm_scale * k scale; times log2(e) where no hook looks at logits
 
   __device__ __forceinline__ const KvView& kv() const { return params.kv[C.num_formats == 1 ? 0 : record.group.format]; }
   __device__ __forceinline__ Row* rows() const { return reinterpret_cast<Row*>(shared + layout_of(C).rows); }
@@ -60,22 +64,9 @@ struct ItemWork {
   __device__ __forceinline__ int32_t kv_pos(int32_t column) const { return record.columns.kv_pos + column * record.columns.kv_pos_stride; }
 };
 
-/// Rows of the item and their queries, zeros behind them, into shared memory.
-template <Config C, class V>
-__device__ __forceinline__ void load_rows(const ItemWork<C, V>& work) {
-  const KernelParams& params = work.params;
-  const WorkItem item = work.record.item;
-  const RowGroup group = work.record.group;
-  const int32_t num_rows = item.row_end - item.row_begin;
-  for (int32_t r = static_cast<int32_t>(threadIdx.x); r < C.tile_q; r += kAttendThreads) {
-    Row row{};  // sees nothing
-    if (r < num_rows) {
-      row = make_row(params, group, item.kv_head, item.row_begin + r);
-      row.col_end = min_(row.col_end, item.col_end);
-    }
-    work.rows()[r] = row;
-  }
-  ptx::barrier_sync<kItemBarrier, kAttendThreads>();
+/// Queries of an item as they are multiplied: chunks of 64 elements, swizzled.
+template <Config C>
+__device__ __forceinline__ void load_queries(const KernelParams& params, const Row* rows, int32_t num_rows, char* shared) {
   constexpr int32_t kPieces = 8 * num_chunks(C.head_dim_qk);
   const bool whole =
       params.head_dim_qk % 8 == 0 && ((reinterpret_cast<uint64_t>(params.q.data) | static_cast<uint64_t>(params.q.token_stride * 2) |
@@ -86,7 +77,7 @@ __device__ __forceinline__ void load_rows(const ItemWork<C, V>& work) {
     const int32_t piece = i - r * kPieces;
     uint4 bits{0, 0, 0, 0};
     if (r < num_rows && 8 * piece < params.head_dim_qk) {
-      const Row& row = work.rows()[r];
+      const Row& row = rows[r];
       const uint16_t* from =
           static_cast<const uint16_t*>(params.q.data) + row.token * params.q.token_stride + row.qo_head * params.q.head_stride + 8 * piece;
       if (whole) {
@@ -101,23 +92,50 @@ __device__ __forceinline__ void load_rows(const ItemWork<C, V>& work) {
       }
     }
     const int32_t to = piece / 8 * C.tile_q * kChunkBytes + r * kChunkBytes + ((piece % 8) ^ (r & 7)) * 16;
-    *reinterpret_cast<uint4*>(work.shared + layout_of(C).q + to) = bits;
+    *reinterpret_cast<uint4*>(shared + layout_of(C).q + to) = bits;
+  }
+}
+
+/// Rows of the item and their queries, zeros behind them, into shared memory. Returns what products of them have to be multiplied by.
+template <Config C, class V>
+__device__ __forceinline__ float load_rows(const ItemWork<C, V>& work) {
+  const KernelParams& params = work.params;
+  const WorkItem item = work.record.item;
+  const RowGroup group = work.record.group;
+  const int32_t num_rows = item.row_end - item.row_begin;
+  for (int32_t r = static_cast<int32_t>(threadIdx.x); r < C.tile_q; r += kAttendThreads) {
+    Row row{};  // sees nothing
+    if (r < num_rows) {
+      row = make_row(params, group, item.kv_head, item.row_begin + r);
+      row.col_end = min_(row.col_end, item.col_end);
+    }
+    work.rows()[r] = row;
+  }
+  ptx::barrier_sync<kItemBarrier, kAttendThreads>();
+  float unit = 1.0f;
+  if constexpr (is_narrow(C)) {
+    unit = load_queries_for_narrow<C>(params, work.rows(), num_rows, work.shared);
+  } else {
+    load_queries<C>(params, work.rows(), num_rows, work.shared);
   }
   ptx::fence_shared_for_async();
   ptx::barrier_sync<kItemBarrier, kAttendThreads>();
+  return unit;
 }
-
 /// s = k . q, of the rows of a part; `q` is where the first of them begins.
 template <Config C, int32_t kFirstRow>
 __device__ __forceinline__ void multiply_keys(uint32_t k, uint32_t q, Scores<C, kFirstRow>& s) {
+  if constexpr (is_narrow(C)) {
+    multiply_narrow_keys<C>(k, q, s);
+    return;
+  }
   ptx::keep(s);
   ptx::wgmma_fence();
 #pragma unroll
   for (int32_t d = 0; d < C.head_dim_qk; d += 16) {
     const int32_t step = d % 64 * 2;
-    ptx::wgmma<C.dtype, false, false>(s, ptx::wgmma_operand(k + d / 64 * kTileChunkBytes + step, 16, 1024, ptx::Swizzle::bytes_128),
-                                      ptx::wgmma_operand(q + d / 64 * C.tile_q * kChunkBytes + step, 16, 1024, ptx::Swizzle::bytes_128),
-                                      d > 0);
+    ptx::wgmma<C.k, false, false>(s, ptx::wgmma_operand(k + d / 64 * kTileChunkBytes + step, 16, 1024, ptx::Swizzle::bytes_128),
+                                  ptx::wgmma_operand(q + d / 64 * C.tile_q * kChunkBytes + step, 16, 1024, ptx::Swizzle::bytes_128), d > 0);
   }
   ptx::wgmma_commit();
   ptx::wgmma_wait<0>();
@@ -136,9 +154,9 @@ __device__ __forceinline__ void multiply_values(uint32_t v, uint32_t p, States<C
   for (int32_t t = 0; t < kTileKv; t += 16) {
 #pragma unroll
     for (int32_t chunk = 0; chunk < num_chunks(C.head_dim_vo); ++chunk) {
-      ptx::wgmma<C.dtype, true, true>(states.o[chunk],
-                                      ptx::wgmma_operand(v + chunk * kTileChunkBytes + t * kChunkBytes, 16, 1024, ptx::Swizzle::bytes_128),
-                                      ptx::wgmma_operand(p + t * 16, 128, kTileKv * 16, ptx::Swizzle::none), true);
+      ptx::wgmma<C.v, true, true>(states.o[chunk],
+                                  ptx::wgmma_operand(v + chunk * kTileChunkBytes + t * kChunkBytes, 16, 1024, ptx::Swizzle::bytes_128),
+                                  ptx::wgmma_operand(p + t * 16, 128, kTileKv * 16, ptx::Swizzle::none), true);
     }
   }
   ptx::wgmma_commit();
@@ -186,7 +204,7 @@ __device__ __forceinline__ void drop_unseen(const Place& place, const bool (&see
   for (int32_t half = 0; half < 2; ++half) {
     const uint32_t lanes = __ballot_sync(kAllLanes, seen[half]);
     if ((lanes >> (4 * place.g) & 0xfu) == 0) {
-      for (int32_t i = place.j; i < 8 * num_chunks(C.head_dim_vo); i += 4) {
+      for (int32_t i = place.j; i < 8 * num_kv_chunks(C, C.head_dim_vo); i += 4) {
         *reinterpret_cast<uint4*>(v + i / 8 * kTileChunkBytes + place.token(half) * kChunkBytes + i % 8 * 16) = uint4{0, 0, 0, 0};
       }
     }
@@ -272,7 +290,7 @@ __device__ __forceinline__ void weigh_tile(const ItemWork<C, V>& work, const Pla
 #pragma unroll
   for (int32_t i = 0; i < kRowsOfPart<C, kFirstRow> / 4; ++i) {  // a pair of columns of a token at a time
     *reinterpret_cast<uint32_t*>(p + i / 2 * kTileKv * 16 + place.token(i % 2) * 16 + place.j * 4) =
-        ptx::pack_pair<C.dtype>(s[2 * i], s[2 * i + 1]);
+        ptx::pack_pair<product_type(C)>(s[2 * i], s[2 * i + 1]);
   }
 }
 
@@ -296,10 +314,17 @@ __device__ __forceinline__ void attend_tile(const ItemWork<C, V>& work, const Pl
   ptx::mbarrier_wait(ring.v_full(), ring.parity);
   if (!full) {
     drop_unseen<C>(place, seen, work.shared + (ring.v() - ring.shared));
+    if constexpr (is_narrow(C)) {
+      ptx::barrier_sync<kTileBarrier, kAttendThreads>();  // Order: a warp's values are of all tokens
+    }
   }
-  ptx::fence_shared_for_async();
-  ptx::barrier_sync<kTileBarrier, kAttendThreads>();
-  multiply_values<C>(ring.v(), ring.shared + layout_of(C).p, states);
+  if constexpr (is_narrow(C)) {
+    multiply_narrow_values<C>(ring.v(), ring.shared + layout_of(C).p, states.o);
+  } else {
+    ptx::fence_shared_for_async();
+    ptx::barrier_sync<kTileBarrier, kAttendThreads>();
+    multiply_values<C>(ring.v(), ring.shared + layout_of(C).p, states);
+  }
   if (place.lane == 0 && !last) {
     ptx::mbarrier_arrive(ring.v_empty());
   }
@@ -340,7 +365,7 @@ __device__ __forceinline__ void store_states(const ItemWork<C, V>& work, const P
     }
 #pragma unroll
     for (int32_t i = 0; i < 2 * num_chunks(C.head_dim_vo); ++i) {
-      const int32_t d = 64 * (i / 2) + place.token(i % 2);
+      const int32_t d = 64 * (i / 2) + place.element<is_narrow(C)>(i % 2);
       if (out != nullptr && d < out_row_floats(C)) {
         out[place.column(c) * out_row_floats(C) + (d ^ 8 * place.j)] = states.o[i / 2][4 * (c / 2) + 2 * (i % 2) + c % 2];
       }
@@ -365,7 +390,7 @@ template <Config C, class V>
 __device__ __forceinline__ void attend_item(const KernelParams& params, const Maps<C.num_formats>& maps, const V& v,
                                             const typename V::Mask& mask, const ItemRecord& record, char* shared, RingPlace<C>& ring) {
   const int32_t format = C.num_formats == 1 ? 0 : record.group.format;
-  const ItemWork<C, V> work{
+  ItemWork<C, V> work{
       .params = params,
       .v = v,
       .mask = mask,
@@ -373,7 +398,7 @@ __device__ __forceinline__ void attend_item(const KernelParams& params, const Ma
       .shared = shared,
       .gathered = maps.formats[format].box_rows == 0,
       .scale = params.sm_scale * head_scale(params.kv[format].k.scale, record.item.kv_head) * (HasTransformLogit<V> ? 1.0f : math::kLog2e)};
-  load_rows<C>(work);
+  work.scale *= load_rows<C>(work);
   const Place place;
   States<C> states;
 #pragma unroll
@@ -393,7 +418,8 @@ __device__ __forceinline__ void attend_item(const KernelParams& params, const Ma
       ring.advance();
     }
   }
-  float* out = count == 0 ? nullptr : reinterpret_cast<float*>(shared + (ring.k() - ring.shared));
+  constexpr Layout kLayout = layout_of(C);
+  float* out = count == 0 ? nullptr : reinterpret_cast<float*>(shared + (out_in_stage(C) ? ring.k() - ring.shared : kLayout.out));
   store_states<C>(work, place, states, out);
   write_rows<C>(work, place, out);
   ptx::fence_shared_for_async();                      // Order: o is read before the stage is loaded again

@@ -17,7 +17,7 @@ __device__ __forceinline__ void attention(const KernelParams& params, const type
   static_assert(C.tile_q % 8 == 0 && C.tile_q <= kMaxTileQ, "packed rows are columns of a wgmma, 8 to 64; see select.cc");
   static_assert(C.head_dim_qk % 16 == 0 && C.head_dim_vo % 16 == 0, "head dims are rounded up to multiples of 16; see select.cc");
   static_assert(C.stages <= kPagesAhead && kPagesAhead < kPageTiles, "page ids are there when a stage is loaded again; see layout.h");
-  static_assert(C.tile_q * out_row_floats(C) * 4 <= stage_bytes(C), "o of an item leaves through a stage; see select.cc");
+  static_assert(row_of(C.k).bits == row_of(C.v).bits && (is_narrow(C) || (C.q == C.k && C.v == C.k)), "see select.cc");
   extern __shared__ __align__(1024) char shared[];
   if (threadIdx.x == 0) {
     initialise_barriers<C>(shared);

@@ -146,11 +146,11 @@ __device__ __forceinline__ void load_boxes(const ItemSource& source, const Forma
         for (int32_t i = lane; i < boxes * chunks; i += 32) {
           const int32_t chunk = i / boxes;
           ptx::load_box(to + chunk * kTileChunkBytes + lane % boxes * box_rows * kChunkBytes, reinterpret_cast<const ptx::TensorMap&>(map),
-                        full, ptx::kEvictFirst, 64 * chunk, box_slot, source.record.item.kv_head, box_page);
+                        full, ptx::kEvictFirst, kChunkBytes / element_bytes(C) * chunk, box_slot, source.record.item.kv_head, box_page);
         }
       };
-      load(ring.k(), maps.k, ring.k_full(), ring.k_empty(), num_chunks(C.head_dim_qk));
-      load(ring.v(), maps.v, ring.v_full(), ring.v_empty(), num_chunks(C.head_dim_vo));
+      load(ring.k(), maps.k, ring.k_full(), ring.k_empty(), num_kv_chunks(C, C.head_dim_qk));
+      load(ring.v(), maps.v, ring.v_full(), ring.v_empty(), num_kv_chunks(C, C.head_dim_vo));
       ring.advance();
     }
     page = next_page;
@@ -161,9 +161,10 @@ __device__ __forceinline__ void load_boxes(const ItemSource& source, const Forma
 // ---- Tokens -----------------------------------------------------------------------------------------------------------------------------
 
 /// Do all rows begin at multiples of 16 bytes?
+template <int32_t kElementBytes>
 __device__ __forceinline__ bool is_aligned(const CacheView& cache) {
-  return ((reinterpret_cast<uint64_t>(cache.data) | static_cast<uint64_t>(2 * cache.page_stride) |
-           static_cast<uint64_t>(2 * cache.token_stride) | static_cast<uint64_t>(2 * cache.head_stride)) &
+  return ((reinterpret_cast<uint64_t>(cache.data) | static_cast<uint64_t>(kElementBytes * cache.page_stride) |
+           static_cast<uint64_t>(kElementBytes * cache.token_stride) | static_cast<uint64_t>(kElementBytes * cache.head_stride)) &
           15) == 0;
 }
 
@@ -210,14 +211,14 @@ __device__ __forceinline__ void load_unaligned(char* shared, const char* global,
 }
 
 /// This warp's 16 rows of a tile of K or V.
-template <int32_t kChunks, int32_t kUnroll, bool kAligned>
+template <int32_t kElementBytes, int32_t kChunks, int32_t kUnroll, bool kAligned>
 __device__ __forceinline__ void gather_rows(const CacheView& cache, const ItemSource& source, const int32_t* pages, int32_t column,
                                             int32_t row_bytes, char* tile) {
   constexpr int32_t kPieces = 8 * kChunks;  // of 16 bytes, in a row
   const int32_t lane = static_cast<int32_t>(threadIdx.x % 32);
   const int32_t page_size = source.columns().page_size;
-  const char* head = static_cast<const char*>(cache.data) + 2 * (source.record.item.kv_head * cache.head_stride);
-  const int64_t page_bytes = 2 * cache.page_stride;
+  const char* head = static_cast<const char*>(cache.data) + kElementBytes * (source.record.item.kv_head * cache.head_stride);
+  const int64_t page_bytes = kElementBytes * cache.page_stride;
   const int64_t first_page = source.columns().table == nullptr ? source.columns().table_begin : 0;
 #pragma unroll kUnroll
   for (int32_t step = 0; step < kPieces / 2; ++step) {
@@ -229,7 +230,7 @@ __device__ __forceinline__ void gather_rows(const CacheView& cache, const ItemSo
     if (num_bytes > 0) {
       from += (first_page + page) * page_bytes + 16 * piece;
       if (page_size > 1) {
-        from += 2 * ((column + row) % page_size * cache.token_stride);
+        from += kElementBytes * ((column + row) % page_size * cache.token_stride);
       }
     }
     const int32_t r = static_cast<int32_t>(threadIdx.x / 32 % 4) * 16 + row;
@@ -247,6 +248,7 @@ __device__ __forceinline__ void gather_rows(const CacheView& cache, const ItemSo
 /// before.
 template <Config C, bool kAligned>
 __device__ __forceinline__ void gather_tokens(const KernelParams& params, const ItemSource& source, char* shared, RingPlace<C>& ring) {
+  constexpr int32_t kBytes = element_bytes(C);
   constexpr int32_t kUnroll = !kAligned ? 1 : C.tile_q <= 32 ? 4 : 2;  // registers
   const int32_t count = source.tiles().count();
   const auto filled = [&](uint32_t full) {
@@ -266,12 +268,12 @@ __device__ __forceinline__ void gather_tokens(const KernelParams& params, const 
     fetch_pages<C, !kAligned>(source, n + kPagesAhead, shared);
     const int32_t* pages = pages_of_tile<C>(shared, n);
     const int32_t column = first_column_of(source, n);
-    gather_rows<num_chunks(C.head_dim_qk), kUnroll, kAligned>(source.kv.k, source, pages, column, 2 * params.head_dim_qk,
-                                                              shared + (ring.k() - ring.shared));
+    gather_rows<kBytes, num_kv_chunks(C, C.head_dim_qk), kUnroll, kAligned>(source.kv.k, source, pages, column, kBytes * params.head_dim_qk,
+                                                                            shared + (ring.k() - ring.shared));
     filled(ring.k_full());
     ptx::mbarrier_wait(ring.v_empty(), ring.parity ^ 1);
-    gather_rows<num_chunks(C.head_dim_vo), kUnroll, kAligned>(source.kv.v, source, pages, column, 2 * params.head_dim_vo,
-                                                              shared + (ring.v() - ring.shared));
+    gather_rows<kBytes, num_kv_chunks(C, C.head_dim_vo), kUnroll, kAligned>(source.kv.v, source, pages, column, kBytes * params.head_dim_vo,
+                                                                            shared + (ring.v() - ring.shared));
     filled(ring.v_full());
     ring.advance();
   }
@@ -285,7 +287,7 @@ __device__ __forceinline__ void load_item(const KernelParams& params, const Maps
   const int32_t format = C.num_formats == 1 ? 0 : record.group.format;
   const ItemSource source{params.kv[format], record};
   if (maps.formats[format].box_rows == 0) {
-    if (is_aligned(source.kv.k) && is_aligned(source.kv.v)) {
+    if (is_aligned<element_bytes(C)>(source.kv.k) && is_aligned<element_bytes(C)>(source.kv.v)) {
       gather_tokens<C, true>(params, source, shared, ring);
     } else {
       gather_tokens<C, false>(params, source, shared, ring);

@@ -34,7 +34,7 @@ void make_map(const CacheView& cache, const KernelParams& params, const KvView& 
   const Strides strides = strides_of(cache);
   const std::uint64_t extents[kRank] = {static_cast<std::uint64_t>(head_dim), static_cast<std::uint64_t>(kv.page_size),
                                         static_cast<std::uint64_t>(params.num_kv_heads), kAnyPages};
-  const unsigned box[kRank] = {64, static_cast<unsigned>(box_rows), 1, 1};
+  const unsigned box[kRank] = {static_cast<unsigned>(kChunkBytes * 8 / row_of(cache.dtype).bits), static_cast<unsigned>(box_rows), 1, 1};
   const TensorMap map = tensor_map(cache.data, {.dtype = cache.dtype, .extents = extents, .strides_bytes = strides.bytes, .box = box});
   static_assert(sizeof(map) == sizeof(out));
   std::memcpy(&out, &map, sizeof out);

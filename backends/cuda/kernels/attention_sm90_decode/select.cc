@@ -36,7 +36,9 @@ struct Fit {
 
 Config config_with(const Problem& problem, PlanForm form, const Fit& fit) {
   const AttentionSpec& spec = problem.spec;
-  return {.dtype = spec.k_dtype,
+  return {.q = spec.q_dtype,
+          .k = spec.k_dtype,
+          .v = spec.v_dtype,
           .head_dim_qk = ceil_div(spec.head_dim_qk, 16) * 16,
           .head_dim_vo = ceil_div(spec.head_dim_vo, 16) * 16,
           .tile_q = rows_of(problem),
@@ -72,9 +74,11 @@ std::string refusal_of(const Problem& problem, const VariantShape& variant, cons
   if (variant.transforms_query || variant.transforms_key || variant.transforms_value) {
     return fmt::format("variant '{}' transforms queries, keys or values", spec.variant.name);
   }
-  if (row_of(spec.k_dtype).bits != 16 || spec.q_dtype != spec.k_dtype || spec.v_dtype != spec.k_dtype) {
-    return fmt::format("q, k and v are {}, {} and {}; it takes all f16 or all bf16", name_of(spec.q_dtype), name_of(spec.k_dtype),
-                       name_of(spec.v_dtype));
+  const bool same = row_of(spec.k_dtype).bits == 16 && spec.q_dtype == spec.k_dtype && spec.v_dtype == spec.k_dtype;
+  const bool narrow = row_of(spec.k_dtype).bits == 8 && row_of(spec.v_dtype).bits == 8 && row_of(spec.q_dtype).bits <= 16;
+  if (!same && !narrow) {
+    return fmt::format("q, k and v are {}, {} and {}; it takes all f16, all bf16, or k and v of 8 bits", name_of(spec.q_dtype),
+                       name_of(spec.k_dtype), name_of(spec.v_dtype));
   }
   if (spec.kv_quant == KvQuant::token) {
     return "the cache has scales of tokens";
@@ -132,18 +136,20 @@ KernelCode code(const Problem& problem, const GpuLimits& gpu, const KernelConfig
   }
   const Fit fit = fit_of(problem, gpu);
   const Config c = config_with(problem, kernel.form, fit);
-  return {.include = "backends/cuda/kernels/attention_sm90_decode/kernel.cuh",
-          .call = "fovea::cuda::attention_sm90_decode::attention<kConfig, Rule>",
-          .definition = fmt::format("fovea::cuda::attention_sm90_decode::Config kConfig{{.dtype = fovea::DType::{}, .head_dim_qk = {}, "
-                                    ".head_dim_vo = {},\n"
-                                    "    .tile_q = {}, .stages = {}, .ctas = {}, .num_formats = {}, .form = fovea::PlanForm::{}}}",
-                                    name_of(c.dtype), c.head_dim_qk, c.head_dim_vo, c.tile_q, c.stages, c.ctas, c.num_formats,
-                                    c.form == PlanForm::ranges ? "ranges" : "list"),
-          .threads = kThreads,
-          .ctas = fit.ctas,
-          .shared_bytes = layout_of(c).bytes,
-          .extra = fmt::format("fovea::cuda::attention_sm90_decode::Maps<{}>", c.num_formats),
-          .make_extra = make_maps};
+  return {
+      .include = "backends/cuda/kernels/attention_sm90_decode/kernel.cuh",
+      .call = "fovea::cuda::attention_sm90_decode::attention<kConfig, Rule>",
+      .definition = fmt::format("fovea::cuda::attention_sm90_decode::Config kConfig{{.q = fovea::DType::{}, .k = fovea::DType::{}, .v = "
+                                "fovea::DType::{},\n    .head_dim_qk = {}, "
+                                ".head_dim_vo = {},\n"
+                                "    .tile_q = {}, .stages = {}, .ctas = {}, .num_formats = {}, .form = fovea::PlanForm::{}}}",
+                                name_of(c.q), name_of(c.k), name_of(c.v), c.head_dim_qk, c.head_dim_vo, c.tile_q, c.stages, c.ctas,
+                                c.num_formats, c.form == PlanForm::ranges ? "ranges" : "list"),
+      .threads = kThreads,
+      .ctas = fit.ctas,
+      .shared_bytes = layout_of(c).bytes,
+      .extra = fmt::format("fovea::cuda::attention_sm90_decode::Maps<{}>", c.num_formats),
+      .make_extra = make_maps};
 }
 
 }  // namespace fovea::cuda::attention_sm90_decode
