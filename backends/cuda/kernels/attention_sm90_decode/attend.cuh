@@ -5,6 +5,7 @@
 #pragma once
 
 #include "backends/cuda/device/ptx/barrier.cuh"
+#include "backends/cuda/device/ptx/grid.cuh"
 #include "backends/cuda/device/ptx/wgmma.cuh"
 #include "backends/cuda/kernels/attention_sm90_decode/load.cuh"
 #include "backends/cuda/kernels/attention_sm90_decode/narrow.cuh"
@@ -33,8 +34,9 @@ struct States {
 struct Place {
   int32_t warp, lane, g, j;
   __device__ __forceinline__ Place() {
-    lane = static_cast<int32_t>(threadIdx.x % 32);
-    warp = static_cast<int32_t>(threadIdx.x / 32);
+    const uint32_t thread = ptx::thread_index();
+    lane = static_cast<int32_t>(thread % 32);
+    warp = static_cast<int32_t>(thread / 32);
     g = lane / 4;
     j = lane % 4;
   }
@@ -53,12 +55,15 @@ struct ItemWork {
   const KernelParams& params;
   const V& v;
   const typename V::Mask& mask;
+  const Maps<C.num_formats>& maps;
   const ItemRecord& record;  // in shared memory
   char* shared;
-  bool gathered;  // tiles were written by threads
-  float scale;    // of products: sm_scale * k scale; times log2(e) where no hook looks at logits
+  float scale;  // of products: sm_scale * k scale; times log2(e) where no hook looks at logits
 
-  __device__ __forceinline__ const KvView& kv() const { return params.kv[C.num_formats == 1 ? 0 : record.group.format]; }
+  __device__ __forceinline__ int32_t format() const { return C.num_formats == 1 ? 0 : record.group.format; }
+  __device__ __forceinline__ const KvView& kv() const { return params.kv[format()]; }
+  /// Were tiles written by threads?
+  __device__ __forceinline__ bool gathered() const { return maps.formats[format()].box_rows == 0; }
   __device__ __forceinline__ Row* rows() const { return reinterpret_cast<Row*>(shared + layout_of(C).rows); }
   __device__ __forceinline__ float* exchange() const { return reinterpret_cast<float*>(shared + layout_of(C).exchange); }
   __device__ __forceinline__ int32_t kv_pos(int32_t column) const { return record.columns.kv_pos + column * record.columns.kv_pos_stride; }
@@ -301,7 +306,7 @@ __device__ __forceinline__ void attend_tile(const ItemWork<C, V>& work, const Pl
   const bool full = work.record.tiles.full.contains(Span{first_column, first_column + kTileKv});
   bool seen[2] = {false, false};
   ptx::mbarrier_wait(ring.k_full(), ring.parity);
-  if (work.gathered) {
+  if (work.gathered()) {
     ptx::fence_shared_for_async();
   }
   weigh_tile<0>(work, place, first_column, full, ring, seen, states);
@@ -394,9 +399,9 @@ __device__ __forceinline__ void attend_item(const KernelParams& params, const Ma
       .params = params,
       .v = v,
       .mask = mask,
+      .maps = maps,
       .record = record,
       .shared = shared,
-      .gathered = maps.formats[format].box_rows == 0,
       .scale = params.sm_scale * head_scale(params.kv[format].k.scale, record.item.kv_head) * (HasTransformLogit<V> ? 1.0f : math::kLog2e)};
   work.scale *= load_rows<C>(work);
   const Place place;
@@ -420,8 +425,9 @@ __device__ __forceinline__ void attend_item(const KernelParams& params, const Ma
   }
   constexpr Layout kLayout = layout_of(C);
   float* out = count == 0 ? nullptr : reinterpret_cast<float*>(shared + (out_in_stage(C) ? ring.k() - ring.shared : kLayout.out));
-  store_states<C>(work, place, states, out);
-  write_rows<C>(work, place, out);
+  const Place anew;  // registers
+  store_states<C>(work, anew, states, out);
+  write_rows<C>(work, anew, out);
   ptx::fence_shared_for_async();                      // Order: o is read before the stage is loaded again
   ptx::barrier_sync<kItemBarrier, kAttendThreads>();  // Order: rows and factors are read before the next item's take their place
   if (count > 0) {
@@ -440,7 +446,7 @@ __device__ __forceinline__ void attend(const KernelParams& params, const Maps<C.
   RingPlace<C> ring{ptx::shared_address(shared)};
   QueuePlace<C> queue{shared};
   while (true) {
-    ptx::mbarrier_wait(queue.full(), queue.parity);
+    ptx::mbarrier_wait(queue.full(), queue.parity());
     const ItemRecord& record = queue.record();
     if (record.item.row_group < 0) {
       return;

@@ -40,9 +40,9 @@ struct Maps {
   FormatMaps formats[kFormats];
 };
 
-/// Registers of a loading and of an attending thread when two CTAs share a multiprocessor: 248 together.
-constexpr int32_t load_registers(const Config& c) { return c.tile_q <= 48 ? 96 : 80; }
-constexpr int32_t attend_registers(const Config& c) { return 248 - load_registers(c); }
+/// Registers of a loading and of an attending thread when two CTAs share a multiprocessor: 256 together at most.
+constexpr int32_t load_registers(const Config& c) { return c.tile_q <= 48 ? 96 : 88; }
+constexpr int32_t attend_registers(const Config& c) { return 256 - load_registers(c); }
 
 /// 8-bit keys and values become f16, which holds them exactly, in registers on their way into a product.
 constexpr bool is_narrow(const Config& c) { return row_of(c.k).bits == 8; }

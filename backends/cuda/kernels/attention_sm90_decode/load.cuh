@@ -4,6 +4,7 @@
 #include "backends/cuda/device/output.cuh"
 #include "backends/cuda/device/ptx/bulk_copy.cuh"
 #include "backends/cuda/device/ptx/cp_async.cuh"
+#include "backends/cuda/device/ptx/grid.cuh"
 #include "backends/cuda/device/ptx/mbarrier.cuh"
 #include "backends/cuda/device/rows.cuh"
 #include "backends/cuda/kernels/attention_sm90_decode/layout.h"
@@ -49,20 +50,16 @@ static_assert(sizeof(ItemRecord) <= kRecordBytes, "see layout.h");
 template <Config C>
 struct QueuePlace {
   char* shared;
-  int32_t slot = 0;
-  uint32_t parity = 0;
+  uint32_t items = 0;  // so far
 
-  __device__ __forceinline__ void advance() {
-    if (++slot == kItemSlots) {
-      slot = 0;
-      parity ^= 1;
-    }
-  }
+  __device__ __forceinline__ void advance() { ++items; }
+  __device__ __forceinline__ uint32_t slot() const { return items % kItemSlots; }
+  __device__ __forceinline__ uint32_t parity() const { return items / kItemSlots % 2; }
   __device__ __forceinline__ ItemRecord& record() const {
-    return *reinterpret_cast<ItemRecord*>(shared + layout_of(C).items + slot * kRecordBytes);
+    return *reinterpret_cast<ItemRecord*>(shared + layout_of(C).items + slot() * kRecordBytes);
   }
   __device__ __forceinline__ uint32_t full() const {
-    return ptx::shared_address(shared) + layout_of(C).barriers + 8 * (4 * C.stages + slot);
+    return ptx::shared_address(shared) + layout_of(C).barriers + 8 * (4 * C.stages + slot());
   }
   __device__ __forceinline__ uint32_t empty() const { return full() + 8 * kItemSlots; }
 };
@@ -249,7 +246,7 @@ __device__ __forceinline__ void gather_rows(const CacheView& cache, const ItemSo
 template <Config C, bool kAligned>
 __device__ __forceinline__ void gather_tokens(const KernelParams& params, const ItemSource& source, char* shared, RingPlace<C>& ring) {
   constexpr int32_t kBytes = element_bytes(C);
-  constexpr int32_t kUnroll = !kAligned ? 1 : C.tile_q <= 32 ? 4 : 2;  // registers
+  constexpr int32_t kUnroll = !kAligned ? 1 : C.tile_q <= 32 ? 4 : C.tile_q <= 48 ? 2 : 1;  // registers
   const int32_t count = source.tiles().count();
   const auto filled = [&](uint32_t full) {
     if constexpr (kAligned) {
@@ -336,7 +333,7 @@ __device__ __forceinline__ void make_record(const KernelParams& params, ItemWalk
   } else {
     record.item.row_group = -1;
   }
-  ptx::mbarrier_wait(queue.empty(), queue.parity ^ 1);
+  ptx::mbarrier_wait(queue.empty(), queue.parity() ^ 1);
   if (threadIdx.x % 32 == 0) {
     queue.record() = record;
     ptx::mbarrier_arrive(queue.full());
@@ -349,13 +346,13 @@ template <Config C>
 __device__ __forceinline__ void load(const KernelParams& params, const Maps<C.num_formats>& maps, int32_t config, char* shared) {
   RingPlace<C> ring{ptx::shared_address(shared)};
   QueuePlace<C> queue{shared};
-  const bool first = threadIdx.x < kAttendThreads + 32;
+  const auto first = [] { return ptx::thread_index() < kAttendThreads + 32; };  // kept in no register
   ItemWalk<C.form> walk(params, config);
   while (true) {
-    if (first) {
+    if (first()) {
       make_record<C>(params, walk, queue);
     } else {
-      ptx::mbarrier_wait(queue.full(), queue.parity);
+      ptx::mbarrier_wait(queue.full(), queue.parity());
     }
     const ItemRecord& record = queue.record();
     if (record.item.row_group < 0) {
@@ -363,7 +360,7 @@ __device__ __forceinline__ void load(const KernelParams& params, const Maps<C.nu
     }
     load_item<C>(params, maps, record, shared, ring);
     __syncwarp();  // Order: the record is read before it is written again
-    if (!first && threadIdx.x % 32 == 0) {
+    if (!first() && threadIdx.x % 32 == 0) {
       ptx::mbarrier_arrive(queue.empty());
     }
     queue.advance();

@@ -14,8 +14,11 @@ namespace fovea::cuda::attention_sm90_decode {
 
 inline constexpr int32_t kItemBarrier = 1, kTileBarrier = 2;
 
-inline constexpr int32_t kSetFragments = 4;  // products of a set
-using FragmentSet = uint32_t[kSetFragments][4];
+/// Products of a set: registers.
+template <Config C>
+inline constexpr int32_t kSetFragments = C.tile_q > 48 ? 2 : 4;
+template <Config C>
+using FragmentSet = uint32_t[kSetFragments<C>][4];
 
 // ---- Queries ----------------------------------------------------------------------------------------------------------------------------
 
@@ -152,9 +155,10 @@ __device__ __forceinline__ void load_value_fragments(uint32_t v, int32_t chunk, 
   }
 }
 
-__device__ __forceinline__ void keep(FragmentSet& set) {
+template <int kCount>
+__device__ __forceinline__ void keep(uint32_t (&set)[kCount][4]) {
 #pragma unroll
-  for (int32_t f = 0; f < kSetFragments; ++f) {
+  for (int32_t f = 0; f < kCount; ++f) {
     ptx::keep(set[f]);
   }
 }
@@ -164,26 +168,27 @@ __device__ __forceinline__ void keep(FragmentSet& set) {
 /// s = k . q. `q` is where the first of the rows begins.
 template <Config C, int kFloats>
 __device__ __forceinline__ void multiply_narrow_keys(uint32_t k, uint32_t q, float (&s)[kFloats]) {
-  constexpr int32_t kSteps = C.head_dim_qk / 16, kSets = ceil_div(kSteps, kSetFragments);
-  FragmentSet sets[2];
+  constexpr int32_t kSet = kSetFragments<C>;
+  constexpr int32_t kSteps = C.head_dim_qk / 16, kSets = ceil_div(kSteps, kSet);
+  FragmentSet<C> sets[2];
   ptx::keep(s);
 #pragma unroll
   for (int32_t n = 0; n < kSets; ++n) {
-    FragmentSet& set = sets[n % 2];
+    FragmentSet<C>& set = sets[n % 2];
     if (n >= 2) {
       ptx::wgmma_wait<1>();
       keep(set);
     }
 #pragma unroll
-    for (int32_t f = 0; f < kSetFragments; f += 2) {
-      if (n * kSetFragments + f < kSteps) {
-        load_key_fragments<C>(k, n * kSetFragments + f, set[f], set[f + 1]);
+    for (int32_t f = 0; f < kSet; f += 2) {
+      if (n * kSet + f < kSteps) {
+        load_key_fragments<C>(k, n * kSet + f, set[f], set[f + 1]);
       }
     }
     ptx::wgmma_fence();
 #pragma unroll
-    for (int32_t f = 0; f < kSetFragments; ++f) {
-      const int32_t step = n * kSetFragments + f;
+    for (int32_t f = 0; f < kSet; ++f) {
+      const int32_t step = n * kSet + f;
       if (step < kSteps) {
         ptx::wgmma<DType::f16, false>(
             s, set[f], ptx::wgmma_operand(q + step / 4 * C.tile_q * kChunkBytes + step % 4 * 32, 16, 1024, ptx::Swizzle::bytes_128),
@@ -201,15 +206,17 @@ __device__ __forceinline__ void multiply_narrow_keys(uint32_t k, uint32_t q, flo
 /// o += v transposed . weights. The four warps meet inside, behind their weights: what values a warp needs first are widened before.
 template <Config C, int kChunks, int kFloats>
 __device__ __forceinline__ void multiply_narrow_values(uint32_t v, uint32_t p, float (&o)[kChunks][kFloats]) {
-  constexpr int32_t kSets = kChunks * kTileKv / 16 / kSetFragments;  // one for a chunk and all tokens
-  static_assert(kSets == kChunks && kSetFragments * 16 == kTileKv);
-  FragmentSet sets[2];
-  const auto load = [&](int32_t chunk) {
-    load_value_fragments<C>(v, chunk, 0, sets[chunk % 2][0], sets[chunk % 2][1]);
-    load_value_fragments<C>(v, chunk, 32, sets[chunk % 2][2], sets[chunk % 2][3]);
+  constexpr int32_t kSet = kSetFragments<C>;
+  constexpr int32_t kSetsOfChunk = kTileKv / 16 / kSet, kSets = kChunks * kSetsOfChunk;
+  FragmentSet<C> sets[2];
+  const auto load = [&](int32_t n) {
+#pragma unroll
+    for (int32_t f = 0; f < kSet; f += 2) {
+      load_value_fragments<C>(v, n / kSetsOfChunk, (n % kSetsOfChunk * kSet + f) * 16, sets[n % 2][f], sets[n % 2][f + 1]);
+    }
   };
   load(0);
-  if constexpr (kChunks > 1) {
+  if constexpr (kSets > 1) {
     load(1);
   }
   ptx::fence_shared_for_async();
@@ -219,17 +226,18 @@ __device__ __forceinline__ void multiply_narrow_values(uint32_t v, uint32_t p, f
     ptx::keep(o[chunk]);
   }
 #pragma unroll
-  for (int32_t chunk = 0; chunk < kChunks; ++chunk) {
-    if (chunk >= 2) {
+  for (int32_t n = 0; n < kSets; ++n) {
+    if (n >= 2) {
       ptx::wgmma_wait<1>();
-      keep(sets[chunk % 2]);
-      load(chunk);
+      keep(sets[n % 2]);
+      load(n);
     }
     ptx::wgmma_fence();
 #pragma unroll
-    for (int32_t f = 0; f < kSetFragments; ++f) {
-      ptx::wgmma<DType::f16, true>(o[chunk], sets[chunk % 2][f], ptx::wgmma_operand(p + f * 256, 128, kTileKv * 16, ptx::Swizzle::none),
-                                   true);
+    for (int32_t f = 0; f < kSet; ++f) {
+      const int32_t t = (n % kSetsOfChunk * kSet + f) * 16;
+      ptx::wgmma<DType::f16, true>(o[n / kSetsOfChunk], sets[n % 2][f],
+                                   ptx::wgmma_operand(p + t * 16, 128, kTileKv * 16, ptx::Swizzle::none), true);
     }
     ptx::wgmma_commit();
   }
