@@ -93,6 +93,12 @@ TEST_P(Compile, Decode) {
   expect_clean(problem_of("causal+soft_cap", DType::f16, DType::f16, {128, 128}, {.qo_heads = 56, .drafts = 1}));
   expect_clean(problem_of("causal+custom_mask", DType::bf16, DType::bf16, {128, 128}, {.qo_heads = 96, .drafts = 4}));
   expect_clean(problem_of("causal", DType::bf16, DType::bf16, {192, 128}, {.qo_heads = 128, .drafts = 1}));
+  expect_clean(problem_of("causal", DType::bf16, DType::bf16, {128, 128}, {.qo_heads = 64, .drafts = 8}));
+}
+TEST_P(Compile, DecodeOfNarrowCaches) {
+  expect_clean(problem_of("causal", DType::bf16, DType::e4m3, {128, 128}, {.quant = KvQuant::tensor, .drafts = 1}));
+  expect_clean(
+      problem_of("sliding_window+sink", DType::bf16, DType::e4m3, {128, 128}, {.quant = KvQuant::head, .qo_heads = 64, .drafts = 8}));
 }
 TEST_P(Compile, LargeHeads) { expect_clean(problem_of("causal+sink", DType::bf16, DType::bf16, {256, 256})); }
 TEST_P(Compile, DifferentHeads) {
