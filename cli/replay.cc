@@ -21,12 +21,20 @@ namespace fovea::cli {
 namespace {
 
 struct ReplayChoice {
-  std::string trace, model = "llama-3.1-8b", kv_dtype = "bf16", json;
+  std::string trace, model = "llama-3.1-8b", kv_dtype = "bf16", json, graphs = "off", plan = "host";
   EngineChoice engine;
   std::int64_t requests = 0, layers = 0, shrink = 1, token_budget = 2048, max_requests = 64, page_size = 16, kv_tokens = 65536, seed = 1,
                check = 10;
   bool skip_bad = false, no_prefix_reuse = false;
 };
+
+/// One of two words; true: the second.
+bool is_second(const char* option, const std::string& given, const char* first, const char* second) {
+  if (given != first && given != second) {
+    throw InvalidArgument(fmt::format("{}: '{}' is not known; give {} or {}", option, given, first, second));
+  }
+  return given == second;
+}
 
 serving::ReplayOptions options_of(const ReplayChoice& choice) {
   const std::int64_t num_pages = choice.kv_tokens / choice.page_size;
@@ -46,6 +54,8 @@ serving::ReplayOptions options_of(const ReplayChoice& choice) {
           .seed = static_cast<std::uint64_t>(choice.seed),
           .shrink = static_cast<std::int32_t>(choice.shrink),
           .check_steps = choice.check,
+          .graphs = is_second("--graphs", choice.graphs, "off", "on"),
+          .device_plan = is_second("--plan", choice.plan, "host", "device"),
           .scheduling = {.token_budget = static_cast<std::int32_t>(choice.token_budget),
                          .max_requests = static_cast<std::int32_t>(choice.max_requests),
                          .page_size = static_cast<std::int32_t>(choice.page_size),
@@ -216,6 +226,14 @@ void add_replay(CLI::App& app, Action& action) {
   add_integer(*command, "--threads", choice->engine.num_threads, 0, 4096, "Threads at most; 0: all. Never changes an output")->group(group);
   command->add_option("--isa", choice->engine.isa, "avx2, avx512 or avx512_bf16; default: the fastest this machine runs")
       ->type_name("ISA")
+      ->group(group);
+  command->add_option("--graphs", choice->graphs, "GPUs: on: all layers of a step as one graph, captured once; off")
+      ->type_name("G")
+      ->default_str(choice->graphs)
+      ->group(group);
+  command->add_option("--plan", choice->plan, "GPUs: who plans, from lengths in its memory: host, device (with graphs: inside them)")
+      ->type_name("P")
+      ->default_str(choice->plan)
       ->group(group);
   add_json_option(*command, choice->json);
   command->footer(

@@ -71,7 +71,7 @@ Json curve_of(std::vector<double> samples) {
 struct Rates {
   double seconds = 0, flops = 0, bytes = 0;
   void add(const StepRecord& step) {
-    seconds += step.run_us * 1e-6;
+    seconds += (step.run_us + step.graph_us) * 1e-6;
     flops += step.flops;
     bytes += step.kv_bytes;
   }
@@ -97,13 +97,19 @@ double plan_share(const std::vector<StepRecord>& steps) {
   return all > 0 ? sum(column(steps, &StepRecord::plan_us)) / all : 0;
 }
 
+/// Of the time that host and GPU work in the steps, one after the other or at the same time.
+double host_share(const std::vector<StepRecord>& steps) {
+  const double host = sum(column(steps, &StepRecord::host_us)), gpu = sum(column(steps, &StepRecord::gpu_us));
+  return host + gpu > 0 ? host / (host + gpu) : 0;
+}
+
 /// Adjacent steps together, so that there are at most kMaxRows rows: sums, and means of what is a state.
 Json timeline_of(const std::vector<StepRecord>& steps) {
   const std::size_t per_row = std::max<std::size_t>(1, (steps.size() + kMaxRows - 1) / kMaxRows);
   Json rows = Json::object();
-  const char* const names[] = {"begin_s",   "steps",      "step_ms",        "plan_us",       "run_ms",
-                               "requests",  "waiting",    "prefill_tokens", "decode_tokens", "hit_tokens",
-                               "preempted", "pages_used", "pages_idle",     "gflop",         "kv_mb"};
+  const char* const names[] = {"begin_s",    "steps",          "step_ms",       "plan_us",    "run_ms",    "requests",
+                               "waiting",    "prefill_tokens", "decode_tokens", "hit_tokens", "preempted", "pages_used",
+                               "pages_idle", "gflop",          "kv_mb",         "host_us",    "gpu_us"};
   for (const char* name : names) {
     rows[name] = Json::array();
   }
@@ -132,6 +138,8 @@ Json timeline_of(const std::vector<StepRecord>& steps) {
     rows["pages_idle"].push_back(mean(&StepRecord::pages_idle));
     rows["gflop"].push_back(total(&StepRecord::flops) * 1e-9);
     rows["kv_mb"].push_back(total(&StepRecord::kv_bytes) * 1e-6);
+    rows["host_us"].push_back(total(&StepRecord::host_us));
+    rows["gpu_us"].push_back(total(&StepRecord::gpu_us));
   }
   return rows;
 }
@@ -149,7 +157,9 @@ Json json_of_options(const ReplaySummary& s) {
           {"kv_dtype", name_of(o.kv_dtype)},
           {"prefix_reuse", o.scheduling.prefix_reuse},
           {"seed", o.seed},
-          {"check", o.check_steps}};
+          {"check", o.check_steps},
+          {"graphs", o.graphs},
+          {"plan", o.device_plan ? "device" : "host"}};
 }
 
 double hit_rate(const serving::SchedulerTotals& totals) {
@@ -197,7 +207,11 @@ Json json_of_times(const ReplaySummary& s) {
           {"plan_us", json_of(serving::percentiles(column(steps, &StepRecord::plan_us)))},
           {"append_us", json_of(serving::percentiles(column(steps, &StepRecord::append_us)))},
           {"run_us", json_of(serving::percentiles(column(steps, &StepRecord::run_us)))},
+          {"graph_us", json_of(serving::percentiles(column(steps, &StepRecord::graph_us)))},
           {"launch_us", json_of(serving::percentiles(column(steps, &StepRecord::launch_us)))},
+          {"host_us", json_of(serving::percentiles(column(steps, &StepRecord::host_us)))},
+          {"gpu_us", json_of(serving::percentiles(column(steps, &StepRecord::gpu_us)))},
+          {"host_share", host_share(steps)},
           {"plan_share", plan_share(steps)},
           {"first_token_ms", json_of(s.result.first_token_us, 1e-3)},
           {"inter_token_ms", json_of(s.result.inter_token_us, 1e-3)},
@@ -232,6 +246,27 @@ std::string row(const std::string& name, const std::string& text) { return fmt::
 std::string row(const std::string& name, const Percentiles& us, bool any = true) {
   return !any ? row(name, "none")
               : row(name, fmt::format("{:>9} {:>9} {:>9}", duration_text(us.p50), duration_text(us.p90), duration_text(us.p99)));
+}
+
+/// What a step is made of.
+std::string part_rows(const ReplaySummary& s) {
+  const std::vector<StepRecord>& steps = s.result.steps;
+  const auto part = [&](const std::string& name, double StepRecord::*field) {
+    return row(name, serving::percentiles(column(steps, field)));
+  };
+  std::string text;
+  if (!s.options.graphs || !s.options.device_plan) {
+    text += part(s.options.device_plan ? "  plan (GPU)" : "  plan", &StepRecord::plan_us);
+  }
+  if (s.options.graphs) {
+    text += part("  graph", &StepRecord::graph_us);
+  } else {
+    text += part("  append", &StepRecord::append_us) + part("  run", &StepRecord::run_us);
+  }
+  if (on_gpu(s)) {
+    text += part("host's share", &StepRecord::host_us) + part("GPU's share", &StepRecord::gpu_us);
+  }
+  return text;
 }
 
 }  // namespace
@@ -283,19 +318,15 @@ std::string text_of(const ReplaySummary& s) {
   text += row("steps with prefill", rate_text(rates.prefill.gflop_per_s(), "GFLOP/s", s.ceilings.fma_gflop_per_s, s.ceilings.fma));
   text += row("", fmt::format("{:>9} {:>9} {:>9}", "p50", "p90", "p99"));
   text += row("step", serving::percentiles(column(steps, &StepRecord::step_us)));
-  text += row("  plan", serving::percentiles(column(steps, &StepRecord::plan_us)));
-  text += row("  append", serving::percentiles(column(steps, &StepRecord::append_us)));
-  text += row("  run", serving::percentiles(column(steps, &StepRecord::run_us)));
-  if (on_gpu(s)) {
-    text += row("  launches (host)", serving::percentiles(column(steps, &StepRecord::launch_us)));
-  }
+  text += part_rows(s);
   text += row("first token", s.result.first_token_us, !s.result.first_token_samples.empty());
   text += row("between tokens", s.result.inter_token_us, !s.result.inter_token_samples.empty());
   text += row("plan share", fmt::format("{:.2f} % of the steps' time", 100 * plan_share(steps)));
   if (on_gpu(s)) {
-    const double launches = sum(column(steps, &StepRecord::launch_us)) * 1e-6;
-    text += row("launches", fmt::format("{:.2f} s of the host's time beside the GPU's work, {:.2f} % of the steps' time", launches,
-                                        seconds > 0 ? 100 * launches / seconds : 0));
+    const double share = host_share(steps);
+    text +=
+        row("host : GPU", fmt::format("{:.2f} % : {:.2f} % of the time that either works in steps; of the host's, {:.2f} s are launches",
+                                      100 * share, 100 * (1 - share), sum(column(steps, &StepRecord::launch_us)) * 1e-6));
   }
   text += row("compiled", fmt::format("{} in prepare ({}), {} after it", s.result.compiled.size(), duration_text(s.result.prepare_us),
                                       s.result.compiles_after_prepare));

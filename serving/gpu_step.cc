@@ -2,6 +2,7 @@
 
 #include <array>
 #include <deque>
+#include <optional>
 #include <utility>
 
 #include "backends/cuda/probe/probe.h"
@@ -33,7 +34,9 @@ struct GpuStep::Impl {
       : probe(engine.device().id),
         kernels(probe, "replay", gpu_step_source()),
         token_hashes(engine, static_cast<std::size_t>(max_tokens) * sizeof(std::uint64_t)),
-        sum(engine, sizeof(std::uint64_t)) {
+        sum(engine, sizeof(std::uint64_t)),
+        step_begin(probe),
+        step_end(probe) {
     probe.fill(sum.data(), 0, sizeof(std::uint64_t));
     for (std::int32_t i = 0; i < kNumMarks * num_layers; ++i) {
       marks.emplace_back(probe);
@@ -48,6 +51,8 @@ struct GpuStep::Impl {
   DeviceBuffer token_hashes, sum;
   std::int32_t num_tokens = 0;
   std::deque<cuda::ProbeMark> marks;  // [layers][kNumMarks]
+  cuda::ProbeMark step_begin, step_end;
+  std::optional<cuda::ProbeGraph> graph;
 };
 
 std::unique_ptr<GpuStep> GpuStep::make(const Engine& engine, std::int64_t max_tokens, std::int32_t num_layers) {
@@ -91,6 +96,13 @@ std::uint64_t GpuStep::digest() const {
   impl_->probe.synchronise();
   return sum;
 }
+
+void GpuStep::capture(const std::function<void()>& calls) { impl_->graph.emplace(impl_->probe, calls); }
+bool GpuStep::has_graph() const { return impl_->graph.has_value(); }
+void GpuStep::launch_graph() const { impl_->graph->launch(); }
+
+void GpuStep::mark_step(StepMark mark) const { (mark == StepMark::begin ? impl_->step_begin : impl_->step_end).set(); }
+double GpuStep::step_us() const { return cuda::ProbeMark::microseconds(impl_->step_begin, impl_->step_end); }
 
 void GpuStep::mark(std::int32_t layer, Mark mark) const { impl_->at(layer, mark).set(); }
 double GpuStep::append_us(std::int32_t layer) const {

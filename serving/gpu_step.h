@@ -3,6 +3,7 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <span>
 
@@ -28,11 +29,21 @@ class GpuStep {
   void add_digest(const void* rows, std::int64_t row_bytes, std::uint64_t key) const;
   std::uint64_t digest() const;  // the sum; waits
 
+  /// What `calls` launch on the stream, to be launched again as a whole. Once.
+  void capture(const std::function<void()>& calls);
+  bool has_graph() const;
+  void launch_graph() const;
+
   enum class Mark : std::uint8_t { begin, appended, end };
   void mark(std::int32_t layer, Mark mark) const;
   /// Of the latest step; wait.
   double append_us(std::int32_t layer) const;
   double run_us(std::int32_t layer) const;
+
+  /// Around the whole of a step, or its plan.
+  enum class StepMark : std::uint8_t { begin, end };
+  void mark_step(StepMark mark) const;
+  double step_us() const;  // between the latest two; waits
 
  private:
   struct Impl;

@@ -15,6 +15,11 @@ void GpuStep::set_tokens(std::span<const std::uint64_t>) {}
 void GpuStep::make(const Values&, std::int32_t, std::int32_t, void*) const {}
 void GpuStep::add_digest(const void*, std::int64_t, std::uint64_t) const {}
 std::uint64_t GpuStep::digest() const { return 0; }
+void GpuStep::capture(const std::function<void()>&) {}
+bool GpuStep::has_graph() const { return false; }
+void GpuStep::launch_graph() const {}
+void GpuStep::mark_step(StepMark) const {}
+double GpuStep::step_us() const { return 0; }
 void GpuStep::mark(std::int32_t, Mark) const {}
 double GpuStep::append_us(std::int32_t) const { return 0; }
 double GpuStep::run_us(std::int32_t) const { return 0; }

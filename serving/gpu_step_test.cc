@@ -10,6 +10,8 @@
 #include "fovea/device_buffer.h"
 #include "fovea/error.h"
 #include "serving/digest.h"
+#include "serving/replay.h"
+#include "serving/trace_fixture.h"
 #include "src/jit/compile_log.h"
 
 namespace fovea::serving {
@@ -71,6 +73,46 @@ TEST(GpuStep, MakesTheHostsValuesAndDigests) {
       EXPECT_EQ(actual, expected) << heads << " heads of " << dim;
       EXPECT_EQ(gpu->digest(), digest) << heads << " heads of " << dim;
     }
+  }
+}
+
+/// With plans of the host or of the device, call by call or as one graph that the first step captured: the same bits of the same steps.
+TEST(ReplayOnAGpu, GraphsAndPlansOfTheDeviceChangeNoBit) {
+  try {
+    const Engine engine({.backend = "cuda"});
+  } catch (const Error& error) {
+    GTEST_SKIP() << error.what();
+  }
+  const Trace trace = random_trace(2, 30);
+  std::vector<std::uint64_t> digests;
+  for (const char* model : {"tiny", "gemma-3-12b/tp8"}) {  // one mask group; two, with windows
+    digests.clear();
+    for (const bool graphs : {false, true}) {
+      for (const bool device_plan : {false, true}) {
+        Replay replay(trace, {.model = find_model(model),
+                              .engine = {.backend = "cuda"},
+                              .seed = 3,
+                              .shrink = 16,
+                              .check_steps = 5,
+                              .graphs = graphs,
+                              .device_plan = device_plan,
+                              .scheduling = {.token_budget = 96, .max_requests = 12, .page_size = 16, .num_pages = 60}});
+        while (replay.step()) {
+        }
+        const ReplayResult result = replay.result();
+        EXPECT_GT(result.totals.preemptions, 0);
+        EXPECT_EQ(result.mismatched_steps, 0) << result.first_mismatch;
+        EXPECT_EQ(result.compiles_after_prepare, 0);
+        for (const StepRecord& step : result.steps) {
+          EXPECT_GT(step.host_us, 0);
+          EXPECT_GT(step.gpu_us, 0);
+          EXPECT_EQ(step.graph_us > 0, graphs);
+          EXPECT_EQ(step.plan_us > 0, !graphs || !device_plan);
+        }
+        digests.push_back(result.output_digest);
+      }
+    }
+    EXPECT_EQ(digests, std::vector<std::uint64_t>(4, digests[0])) << model;
   }
 }
 

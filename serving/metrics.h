@@ -17,14 +17,17 @@ struct StepRecord {
   std::int32_t requests = 0, waiting = 0, prefill_tokens = 0, decode_tokens = 0, hit_tokens = 0, preempted = 0;
   std::int32_t pages_used = 0, pages_idle = 0;
   std::int64_t kv_tokens = 0;
-  double plan_us = 0;
-  double append_us = 0;  // of all layers, like the next; on a GPU the device's time
+  double plan_us = 0;    // the host's time, or the device's where that plans; 0 in a graph
+  double append_us = 0;  // of all layers, like the next; on a GPU the device's time; 0 in a graph
   double run_us = 0;
-  double launch_us = 0;  // GPUs: what the host's calls of append_kv() and run() took, which the device's work hides
+  double graph_us = 0;   // the device's time of a step that is one graph
+  double launch_us = 0;  // GPUs: what the host's calls took that launch work there, which the device's work hides
+  double host_us = 0;    // the host's share: plan() where it plans, and launches; on the cpu everything
+  double gpu_us = 0;     // the GPU's share
   double flops = 0;      // of the products of visible (query, key) pairs, all layers
   double kv_bytes = 0;   // K and V that the requests see, each read once, all layers
 
-  double step_us() const { return plan_us + append_us + run_us; }
+  double step_us() const { return plan_us + append_us + run_us + graph_us; }
 };
 
 struct Percentiles {

@@ -18,7 +18,7 @@
 #include "serving/digest.h"
 #include "serving/gpu_step.h"
 #include "serving/layer_spec.h"
-#include "serving/shared_buffer.h"
+#include "serving/layer_tensors.h"
 #include "serving/step_tables.h"
 #include "serving/values.h"
 
@@ -61,27 +61,32 @@ Attention prepare(const Engine& engine, const LayerSpec& layers, const ReplayOpt
   return engine.prepare(layers.spec(options.model.num_qo_heads, options.model.num_kv_heads, options.scheduling.page_size), limits);
 }
 
-std::int64_t max_table_entries(const ReplayOptions& options, const SchedulerTotals& totals) {
-  return totals.max_step_requests * (totals.max_kv_tokens / options.scheduling.page_size + 1);
+StepTables::Capacity capacity_of(const ReplayOptions& options, const SchedulerTotals& totals) {
+  return {.tokens = totals.max_step_tokens,
+          .requests = totals.max_step_requests,
+          .entries = totals.max_step_requests * (totals.max_kv_tokens / options.scheduling.page_size + 1)};
+}
+
+/// What takes a GPU's stream.
+void check_device(const ReplayOptions& options, const Engine& engine) {
+  if ((options.graphs || options.device_plan) && engine.device().type != DeviceType::cuda) {
+    throw InvalidArgument(fmt::format("replay: {} needs a GPU, but the engine's device is the {}; give --device cuda",
+                                      options.graphs ? "--graphs on" : "--plan device", engine.device().to_string()));
+  }
 }
 
 }  // namespace
 
-std::int64_t layer_cache_bytes(const ReplayOptions& options) {
-  const Model& model = options.model;
-  return bytes_of(options.kv_dtype, std::int64_t{options.scheduling.num_pages} * options.scheduling.page_size * model.num_kv_heads *
-                                        (model.head_dim_qk + model.head_dim_vo));
-}
-
 struct Replay::Impl {
   Impl(const Trace& trace, const ReplayOptions& given);
 
-  void make_buffers();
-  void make_caches();
-  void make_values();
   void compute(const OnOutputs& on_outputs);
   void make_inputs(std::int32_t layer);
-  void run_layer(std::int32_t layer, StepRecord& record);
+  void plan_step(StepRecord& record);
+  void call_layers(StepRecord& record, const OnOutputs& on_outputs, bool checked);
+  void launch_graph(StepRecord& record, const OnOutputs& on_outputs, bool checked);
+  void call_layer(std::int32_t layer, StepRecord& record);
+  void check_status() const;
   void take_outputs(std::int32_t layer, const OnOutputs& on_outputs, bool checked);
   void check_beside(std::int32_t layer);
   void wait_for_checks();
@@ -90,13 +95,14 @@ struct Replay::Impl {
   bool is_checked(std::int64_t step_index) const;
   bool is_checked_layer(std::int32_t layer) const;
   void count_work(StepRecord& record) const;
-  RunArgs run_args(std::int32_t layer) const;
   std::int64_t num_tokens() const { return step.prefill_tokens + step.decode_tokens; }
-  TensorView tensor(const SharedBuffer& buffer, std::int32_t heads, std::int32_t dim) const {
-    return TensorView::contiguous(buffer.device(), DType::bf16, {num_tokens(), heads, dim}, engine.device());
-  }
-  std::span<std::uint16_t> outputs() const {
-    return {o.host_as<std::uint16_t>(), static_cast<std::size_t>(num_tokens() * options.model.num_qo_heads * options.model.head_dim_vo)};
+  /// Rows of q and o that a run is given, and tokens that an append is: the same in every replay of a graph, and where the host doesn't
+  /// know the step's.
+  std::int64_t num_run_rows() const { return options.graphs || options.device_plan ? rehearsed.max_step_tokens : num_tokens(); }
+  std::int64_t num_append_rows() const { return options.graphs ? rehearsed.max_step_tokens : num_tokens(); }
+  std::span<std::uint16_t> outputs(std::int32_t layer) const {
+    return {tensors->o(layer).host_as<std::uint16_t>(),
+            static_cast<std::size_t>(num_tokens() * options.model.num_qo_heads * options.model.head_dim_vo)};
   }
 
   ReplayOptions options;
@@ -111,12 +117,7 @@ struct Replay::Impl {
   std::optional<Plan> plan;
   std::optional<ReferenceCheck> reference;
   StepTables tables;
-  std::vector<SharedBuffer> cache_memory;  // by layer
-  std::vector<KvCache> caches;
-  SharedBuffer q, k, v, o, sink;
-  std::vector<std::vector<Value>> mask_values;  // by mask group
-  std::vector<MaskValues> masks;
-  std::vector<Value> params;
+  std::optional<LayerTensors> tensors;
 
   Step step;
   std::vector<std::uint64_t> token_hashes;  // of the step
@@ -138,8 +139,9 @@ Replay::Impl::Impl(const Trace& trace, const ReplayOptions& given)
       gpu(GpuStep::make(engine, rehearsed.max_step_tokens, options.num_layers)),
       arena(options.engine.num_threads > 0 ? std::min(options.engine.num_threads, tbb::info::default_concurrency())
                                            : tbb::task_arena::automatic),
-      tables(engine, rehearsed.max_step_tokens, max_table_entries(options, rehearsed)),
+      tables(engine, capacity_of(options, rehearsed)),
       latencies(requests) {
+  check_device(options, engine);
   result.prepare_us = microseconds_of([&] {
     attention.emplace(prepare(engine, layers, options, rehearsed));
     plan.emplace(attention->new_plan());
@@ -148,61 +150,7 @@ Replay::Impl::Impl(const Trace& trace, const ReplayOptions& given)
   if (options.check_steps > 0) {
     reference.emplace(layers, requests, rehearsed);
   }
-  make_buffers();
-  make_caches();
-  make_values();
-}
-
-void Replay::Impl::make_buffers() {
-  const Model& model = options.model;
-  const auto bytes = [&](std::int64_t elements) { return bytes_of(DType::bf16, rehearsed.max_step_tokens * elements); };
-  const auto buffer = [&](std::int64_t elements) { return SharedBuffer::on_device(engine, bytes(elements)); };
-  q = buffer(std::int64_t{model.num_qo_heads} * model.head_dim_qk);
-  k = buffer(std::int64_t{model.num_kv_heads} * model.head_dim_qk);
-  v = buffer(std::int64_t{model.num_kv_heads} * model.head_dim_vo);
-  o = SharedBuffer(engine, bytes(std::int64_t{model.num_qo_heads} * model.head_dim_vo));
-}
-
-void Replay::Impl::make_caches() {
-  const Model& model = options.model;
-  const SchedulerOptions& scheduling = options.scheduling;
-  for (std::int32_t layer = 0; layer < options.num_layers; ++layer) {
-    const std::int64_t num_bytes = layer_cache_bytes(options);
-    cache_memory.push_back(SharedBuffer::on_device(engine, num_bytes));
-    cache_memory.back().fill(0xff);  // NaN in every dtype: a slot read before it was written shows
-    auto* const memory = static_cast<std::byte*>(cache_memory.back().device());
-    const std::int64_t k_bytes = num_bytes / (model.head_dim_qk + model.head_dim_vo) * model.head_dim_qk;
-    KvCache cache{
-        .k = TensorView::contiguous(memory, options.kv_dtype,
-                                    {scheduling.num_pages, scheduling.page_size, model.num_kv_heads, model.head_dim_qk}, engine.device()),
-        .v = TensorView::contiguous(memory + k_bytes, options.kv_dtype,
-                                    {scheduling.num_pages, scheduling.page_size, model.num_kv_heads, model.head_dim_vo}, engine.device())};
-    if (layers.kv_quant() != KvQuant::none) {
-      cache.k_scale = cache.v_scale = layers.kv_scale();
-    }
-    caches.push_back(cache);
-  }
-}
-
-/// Masks and parameters.
-void Replay::Impl::make_values() {
-  const Model& model = options.model;
-  for (const std::int32_t window : layers.windows()) {
-    mask_values.push_back(layers.mask_values(window));
-  }
-  for (const std::vector<Value>& values : mask_values) {
-    masks.push_back({.values = values});
-  }
-  if (model.soft_cap) {
-    params.emplace_back("cap", *model.soft_cap);
-  }
-  if (const std::vector<float> sinks = layers.sinks(); !sinks.empty()) {
-    const auto num_bytes = static_cast<std::int64_t>(sinks.size() * sizeof(float));
-    sink = SharedBuffer(engine, num_bytes);
-    std::copy(sinks.begin(), sinks.end(), sink.host_as<float>());
-    sink.upload(num_bytes);
-    params.emplace_back("sink", TensorView::contiguous(sink.device(), DType::f32, {model.num_qo_heads}, engine.device()));
-  }
+  tensors.emplace(engine, options, layers, rehearsed.max_step_tokens, options.graphs);
 }
 
 /// Of N steps, check_steps in even distances, the last among them.
@@ -222,9 +170,9 @@ bool Replay::Impl::is_checked_layer(std::int32_t layer) const {
 void Replay::Impl::make_inputs(std::int32_t layer) {
   const Model& model = options.model;
   if (gpu) {
-    gpu->make(Values(options.seed, Tensor::q, layer), model.num_qo_heads, model.head_dim_qk, q.device());
-    gpu->make(Values(options.seed, Tensor::k, layer), model.num_kv_heads, model.head_dim_qk, k.device());
-    gpu->make(Values(options.seed, Tensor::v, layer), model.num_kv_heads, model.head_dim_vo, v.device());
+    gpu->make(Values(options.seed, Tensor::q, layer), model.num_qo_heads, model.head_dim_qk, tensors->q(layer).device());
+    gpu->make(Values(options.seed, Tensor::k, layer), model.num_kv_heads, model.head_dim_qk, tensors->k(layer).device());
+    gpu->make(Values(options.seed, Tensor::v, layer), model.num_kv_heads, model.head_dim_vo, tensors->v(layer).device());
     return;
   }
   const auto fill = [&](Tensor tensor, const SharedBuffer& buffer, std::int32_t heads, std::int32_t dim, std::size_t token) {
@@ -236,34 +184,17 @@ void Replay::Impl::make_inputs(std::int32_t layer) {
   };
   arena.execute([&] {
     tbb::parallel_for(std::size_t{0}, token_hashes.size(), [&](std::size_t token) {
-      fill(Tensor::q, q, model.num_qo_heads, model.head_dim_qk, token);
-      fill(Tensor::k, k, model.num_kv_heads, model.head_dim_qk, token);
-      fill(Tensor::v, v, model.num_kv_heads, model.head_dim_vo, token);
+      fill(Tensor::q, tensors->q(layer), model.num_qo_heads, model.head_dim_qk, token);
+      fill(Tensor::k, tensors->k(layer), model.num_kv_heads, model.head_dim_qk, token);
+      fill(Tensor::v, tensors->v(layer), model.num_kv_heads, model.head_dim_vo, token);
     });
   });
 }
 
-RunArgs Replay::Impl::run_args(std::int32_t layer) const {
-  const Model& model = options.model;
-  RunArgs args{.q = tensor(q, model.num_qo_heads, model.head_dim_qk),
-               .kv = std::span(caches).subspan(static_cast<std::size_t>(layer), 1),
-               .o = tensor(o, model.num_qo_heads, model.head_dim_vo),
-               .params = params,
-               .mask_group = model.mask_group_of(layer)};
-  if (model.sm_scale) {
-    args.sm_scale = static_cast<float>(*model.sm_scale);
-  }
-  return args;
-}
-
-void Replay::Impl::run_layer(std::int32_t layer, StepRecord& record) {
-  const Model& model = options.model;
-  const AppendArgs append{.k = tensor(k, model.num_kv_heads, model.head_dim_qk),
-                          .v = tensor(v, model.num_kv_heads, model.head_dim_vo),
-                          .cache = caches[static_cast<std::size_t>(layer)],
-                          .kv_quant = layers.kv_quant(),
-                          .slot_mapping = tables.slot_mapping()};
-  const RunArgs run = run_args(layer);
+/// append_kv() and run() of a layer.
+void Replay::Impl::call_layer(std::int32_t layer, StepRecord& record) {
+  const AppendArgs append = tensors->append(layer, num_append_rows(), tables.slot_mapping(num_append_rows()));
+  const RunArgs run = tensors->run(layer, num_run_rows());
   if (gpu) {
     gpu->mark(layer, GpuStep::Mark::begin);
     record.launch_us += microseconds_of([&] { engine.append_kv(append, stream()); });
@@ -277,18 +208,19 @@ void Replay::Impl::run_layer(std::int32_t layer, StepRecord& record) {
 }
 
 void Replay::Impl::take_outputs(std::int32_t layer, const OnOutputs& on_outputs, bool checked) {
-  const std::span<std::uint16_t> all = outputs();
+  const std::span<std::uint16_t> all = outputs(layer);
+  const void* const there = tensors->o(layer).device();
   const auto key = mix(static_cast<std::uint64_t>(step.index), static_cast<std::uint64_t>(layer));
   const std::size_t row = all.size() / token_hashes.size();
   if (gpu && (on_outputs || checked)) {
-    gpu->copy_to_host(all.data(), o.device(), static_cast<std::int64_t>(all.size_bytes()));
+    gpu->copy_to_host(all.data(), there, static_cast<std::int64_t>(all.size_bytes()));
     gpu->synchronise();
   }
   if (on_outputs) {
     on_outputs(step, layer, all);
   }
   if (gpu && !on_outputs) {
-    gpu->add_digest(o.device(), static_cast<std::int64_t>(row * sizeof(std::uint16_t)), key);
+    gpu->add_digest(there, static_cast<std::int64_t>(row * sizeof(std::uint16_t)), key);
     if (checked) {
       result.check_us += microseconds_of([&] { check_beside(layer); });
     }
@@ -331,7 +263,7 @@ void Replay::Impl::check_beside(std::int32_t layer) {
   if (num_checks_begun++ % kMostAtATime == 0) {
     wait_for_checks();
   }
-  const std::span<const std::uint16_t> all = outputs();
+  const std::span<const std::uint16_t> all = outputs(layer);
   auto copy = std::make_shared<const std::vector<std::uint16_t>>(all.begin(), all.end());
   arena.execute(
       [&] { checks.run([this, layer, copy, of_step = step] { add_outcome(of_step, reference->check(of_step, layer, *copy)); }); });
@@ -356,6 +288,75 @@ void Replay::Impl::count_work(StepRecord& record) const {
   }
 }
 
+/// Unless the step's graph does it.
+void Replay::Impl::plan_step(StepRecord& record) {
+  if (!options.device_plan) {
+    record.plan_us = microseconds_of([&] { attention->plan(*plan, tables.batch(), {.masks = tensors->masks()}, stream()); });
+    record.host_us += record.plan_us;
+  } else if (!options.graphs) {
+    gpu->mark_step(GpuStep::StepMark::begin);
+    record.launch_us += microseconds_of([&] { attention->plan(*plan, tables.device_batch(), {.masks = tensors->masks()}, stream()); });
+    gpu->mark_step(GpuStep::StepMark::end);
+    record.plan_us = gpu->step_us();
+    record.gpu_us += record.plan_us;
+  }
+}
+
+/// Layer after layer, each with inputs of its own in the same tensors.
+void Replay::Impl::call_layers(StepRecord& record, const OnOutputs& on_outputs, bool checked) {
+  for (std::int32_t layer = 0; layer < options.num_layers; ++layer) {
+    result.inputs_us += microseconds_of([&] { make_inputs(layer); });
+    call_layer(layer, record);
+    take_outputs(layer, on_outputs, checked && is_checked_layer(layer));
+  }
+  for (std::int32_t layer = 0; gpu && layer < options.num_layers; ++layer) {
+    record.append_us += gpu->append_us(layer);
+    record.run_us += gpu->run_us(layer);
+  }
+  const double all_us = record.append_us + record.run_us;
+  record.host_us += gpu ? record.launch_us : all_us;
+  record.gpu_us += gpu ? all_us : 0;
+}
+
+/// All layers as one launch of a graph that the first step captures, with the plan in it where the device plans. Every layer has tensors of
+/// its own: inputs are made before it, outputs taken after it.
+void Replay::Impl::launch_graph(StepRecord& record, const OnOutputs& on_outputs, bool checked) {
+  result.inputs_us += microseconds_of([&] {
+    for (std::int32_t layer = 0; layer < options.num_layers; ++layer) {
+      make_inputs(layer);
+    }
+  });
+  if (!gpu->has_graph()) {
+    gpu->capture([&] {
+      if (options.device_plan) {
+        attention->plan(*plan, tables.device_batch(), {.masks = tensors->masks()}, stream());
+      }
+      for (std::int32_t layer = 0; layer < options.num_layers; ++layer) {
+        engine.append_kv(tensors->append(layer, num_append_rows(), tables.slot_mapping(num_append_rows())), stream());
+        attention->run(*plan, tensors->run(layer, num_run_rows()), stream());
+      }
+    });
+  }
+  gpu->mark_step(GpuStep::StepMark::begin);
+  record.launch_us = microseconds_of([&] { gpu->launch_graph(); });
+  gpu->mark_step(GpuStep::StepMark::end);
+  record.graph_us = gpu->step_us();
+  record.host_us += record.launch_us;
+  record.gpu_us += record.graph_us;
+  for (std::int32_t layer = 0; layer < options.num_layers; ++layer) {
+    take_outputs(layer, on_outputs, checked && is_checked_layer(layer));
+  }
+}
+
+/// A planner on the device that refuses something tells it after the step.
+void Replay::Impl::check_status() const {
+  if (options.device_plan) {
+    if (const std::vector<std::string> status = engine.status(); !status.empty()) {
+      throw InternalError(fmt::format("replay: step {}: {}", step.index, status[0]));
+    }
+  }
+}
+
 void Replay::Impl::compute(const OnOutputs& on_outputs) {
   StepRecord record{.begin_us = step.begin_us,
                     .requests = static_cast<std::int32_t>(step.work.size()),
@@ -376,20 +377,17 @@ void Replay::Impl::compute(const OnOutputs& on_outputs) {
       }
     }
   });
-  record.plan_us = microseconds_of([&] { attention->plan(*plan, tables.batch(), {.masks = masks}, stream()); });
   if (gpu) {
     gpu->set_tokens(token_hashes);
   }
   const bool checked = is_checked(step.index);
-  for (std::int32_t layer = 0; layer < options.num_layers; ++layer) {
-    result.inputs_us += microseconds_of([&] { make_inputs(layer); });
-    run_layer(layer, record);
-    take_outputs(layer, on_outputs, checked && is_checked_layer(layer));
+  plan_step(record);
+  if (options.graphs) {
+    launch_graph(record, on_outputs, checked);
+  } else {
+    call_layers(record, on_outputs, checked);
   }
-  for (std::int32_t layer = 0; gpu && layer < options.num_layers; ++layer) {
-    record.append_us += gpu->append_us(layer);
-    record.run_us += gpu->run_us(layer);
-  }
+  check_status();
   result.checked_steps += checked ? 1 : 0;
   count_work(record);
   latencies.add(step, record.step_us());

@@ -27,6 +27,8 @@ struct ReplayOptions {
   std::uint64_t seed = 1;
   std::int32_t shrink = 1;
   std::int64_t check_steps = 0;  // spread over the run
+  bool graphs = false;           // GPUs: all of a step's launches as one graph, captured once
+  bool device_plan = false;      // GPUs: plan() launches a planner there, which reads lengths from device memory
   SchedulerOptions scheduling;   // cost_factor is set to `shrink`
 };
 

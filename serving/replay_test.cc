@@ -56,6 +56,22 @@ TEST(Replay, IsRightAndCountsEverything) {
   }
 }
 
+TEST(Replay, GraphsAndPlansOfADeviceNeedOne) {
+  const auto error_of = [](ReplayOptions options) {
+    try {
+      Replay(random_trace(1, 4), options);
+    } catch (const InvalidArgument& error) {
+      return std::string(error.what());
+    }
+    return std::string("no error");
+  };
+  ReplayOptions options = tiny_options();
+  options.device_plan = true;
+  EXPECT_EQ(error_of(options), "replay: --plan device needs a GPU, but the engine's device is the cpu; give --device cuda");
+  options.graphs = true;
+  EXPECT_EQ(error_of(options), "replay: --graphs on needs a GPU, but the engine's device is the cpu; give --device cuda");
+}
+
 TEST(Replay, SameDigestWithAnyNumberOfThreadsAndOnEveryRun) {
   const Trace trace = random_trace(2, 40);
   ReplayOptions options = tiny_options();

@@ -133,6 +133,8 @@ std::int32_t Scheduler::share_prefix(std::int32_t request) {
   return s.num_computed;
 }
 
+/// Of the request that waits longest, step after step until it fits: the look at its prefix counts as a use, which keeps those pages from
+/// being evicted just before they are needed. It costs 4 to 26 us a step, outside of what is measured.
 bool Scheduler::admit(std::int32_t request, Step& step) {
   const std::int32_t hits = share_prefix(request);
   // All that is known must fit, or admission would only preempt others. The pages are taken chunk by chunk.

@@ -3,37 +3,46 @@
 #include <algorithm>
 
 namespace fovea::serving {
-namespace {
 
-constexpr std::int64_t kPageIdBytes = sizeof(std::int32_t), kSlotBytes = sizeof(std::int64_t);
-
-}  // namespace
-
-StepTables::StepTables(const Engine& engine, std::int64_t max_tokens, std::int64_t max_entries)
-    : device_(engine.device()), page_indices_(engine, kPageIdBytes * max_entries), slots_(engine, kSlotBytes * max_tokens) {}
+StepTables::StepTables(const Engine& engine, const Capacity& capacity)
+    : qo_indptr_(engine, capacity.requests + 1),
+      page_indptr_(engine, capacity.requests + 1),
+      last_page_len_(engine, capacity.requests),
+      num_requests_(engine, 1),
+      page_indices_(engine, capacity.entries),
+      slots_(engine, capacity.tokens),
+      device_tables_(KvTables::csr(page_indptr_.all(), page_indices_.all(), last_page_len_.all())),
+      device_batch_{.qo_indptr = qo_indptr_.all(), .kv = {&device_tables_, 1}, .num_requests = num_requests_.all()} {}
 
 void StepTables::set(const Step& step, const Scheduler& scheduler, std::int32_t page_size) {
-  qo_indptr_.assign(1, 0);
-  page_indptr_.assign(1, 0);
-  last_page_len_.clear();
-  auto* slot = slots_.host_as<std::int64_t>();
-  for (const ScheduledWork& work : step.work) {
+  std::int32_t* const qo_indptr = qo_indptr_.host();
+  std::int32_t* const page_indptr = page_indptr_.host();
+  std::int64_t* slot = slots_.host();
+  qo_indptr[0] = page_indptr[0] = 0;
+  for (std::size_t i = 0; i < step.work.size(); ++i) {
+    const ScheduledWork& work = step.work[i];
     const std::span<const std::int32_t> pages = scheduler.pages_of(work.request);
-    std::copy(pages.begin(), pages.end(), page_indices_.host_as<std::int32_t>() + page_indptr_.back());
-    page_indptr_.push_back(page_indptr_.back() + static_cast<std::int32_t>(pages.size()));
-    qo_indptr_.push_back(qo_indptr_.back() + work.count);
-    last_page_len_.push_back((work.first + work.count - 1) % page_size + 1);
+    std::copy(pages.begin(), pages.end(), page_indices_.host() + page_indptr[i]);
+    page_indptr[i + 1] = page_indptr[i] + static_cast<std::int32_t>(pages.size());
+    qo_indptr[i + 1] = qo_indptr[i] + work.count;
+    last_page_len_.host()[i] = (work.first + work.count - 1) % page_size + 1;
     for (std::int32_t token = work.first; token < work.first + work.count; ++token) {
       *slot++ = std::int64_t{pages[static_cast<std::size_t>(token / page_size)]} * page_size + token % page_size;
     }
   }
-  const std::int64_t num_entries = page_indptr_.back(), num_tokens = qo_indptr_.back();
-  page_indices_.upload(kPageIdBytes * num_entries);
-  slots_.upload(kSlotBytes * num_tokens);
-  slot_mapping_ = TensorView::contiguous(slots_.device(), DType::i64, {num_tokens}, device_);
-  tables_ = KvTables::csr(TensorView::of(page_indptr_), TensorView::contiguous(page_indices_.device(), DType::i32, {num_entries}, device_),
-                          TensorView::of(last_page_len_));
-  batch_ = {.qo_indptr = TensorView::of(qo_indptr_), .kv = {&tables_, 1}};
+  const auto num_requests = static_cast<std::int64_t>(step.work.size());
+  const std::int64_t num_entries = page_indptr[num_requests];
+  std::fill(slot, slots_.host() + slots_.capacity(), -1);
+  *num_requests_.host() = static_cast<std::int32_t>(num_requests);
+  qo_indptr_.upload(num_requests + 1);
+  page_indptr_.upload(num_requests + 1);
+  last_page_len_.upload(num_requests);
+  num_requests_.upload(1);
+  page_indices_.upload(num_entries);
+  slots_.upload(slots_.capacity());
+  tables_ = KvTables::csr(page_indptr_.first_on_host(num_requests + 1), page_indices_.first(num_entries),
+                          last_page_len_.first_on_host(num_requests));
+  batch_ = {.qo_indptr = qo_indptr_.first_on_host(num_requests + 1), .kv = {&tables_, 1}};
 }
 
 }  // namespace fovea::serving

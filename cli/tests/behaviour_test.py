@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """What scripts rely on: JSON keys, nothing beside the JSON on standard output, exit codes, Ctrl-C, files that are whole or not there.
 
-    cli/tests/behaviour_test.py --fovea build/fovea
+    cli/tests/behaviour_test.py --fovea build/fovea [--fake-nvrtc build/backends/cuda/fake_nvrtc]
 """
 
 import argparse
@@ -18,6 +18,7 @@ import time
 import unittest
 
 FOVEA = None
+FAKE_NVRTC = None  # a folder: compiles anything to nothing, in no time
 DOCUMENT = pathlib.Path(__file__).resolve().parents[2] / "docs" / "json.md"
 
 
@@ -46,17 +47,19 @@ def keys_of(value, path=""):
     return set()
 
 
-class Json(unittest.TestCase):
-    def check_keys(self, command, *arguments, code=0):
-        done = run(*command.split(), *arguments, "--json", "-")
+class WithKeys(unittest.TestCase):
+    def check_keys(self, command, *arguments, code=0, document=None, **options):
+        done = run(*command.split(), *arguments, "--json", "-", **options)
         self.assertEqual(done.returncode, code, done.stderr)
         result = json.loads(done.stdout)  # nothing else is on standard output
         self.assertEqual(done.stderr, "")
         self.assertEqual(result["command"], command)
-        known = documented_keys(command)
+        known = documented_keys(document or command)
         self.assertEqual(keys_of(result) - known, set(), "keys that docs/json.md does not name")
         return result, known
 
+
+class Json(WithKeys):
     def test_check(self):
         result, _ = self.check_keys("check", "--backend", "reference", "--cases", "5")
         self.assertEqual((result["cases"], result["failed"]), (5, 0))
@@ -189,6 +192,79 @@ class Json(unittest.TestCase):
         self.assertTrue({(256, 100000), (4096, 100000), (256, 1000000)} <= {(p["requests"], p["pages"]) for p in result["points"]})
 
 
+class GpuCompiles(WithKeys):
+    """compile, cache and bench jit, with an NVRTC that does nothing: what is kept where, not what is compiled."""
+
+    SPEC = ["--arch", "sm_90a,sm_80", "--spec", "tiny", "--kv-dtype", "e5m2"]  # which no library ships
+
+    def setUp(self):
+        if FAKE_NVRTC is None:
+            self.skipTest("no --fake-nvrtc: a build without the CUDA backend or without tests")
+        folder = tempfile.TemporaryDirectory()
+        self.addCleanup(folder.cleanup)
+        self.cache = folder.name
+        self.options = {"env": {**os.environ, "FOVEA_CACHE_DIR": self.cache, "FOVEA_NVRTC_PATH": FAKE_NVRTC, "FOVEA_LOG": "0"}}
+
+    def entries(self):
+        return self.check_keys("cache list", document="cache", **self.options)[0]["entries"]
+
+    def test_compile_fills_the_cache_once(self):
+        first, known = self.check_keys("compile", *self.SPEC, **self.options)
+        self.assertEqual(known, keys_of(first))
+        self.assertEqual(first["cache"], self.cache)
+        new = [kernel for kernel in first["kernels"] if kernel["origin"] == "compiled"]
+        self.assertGreaterEqual(len(new), 4)
+        self.assertEqual({kernel["origin"] for kernel in first["kernels"]} - {"compiled", "shipped"}, set())
+        self.assertEqual({kernel["arch"] for kernel in new}, {"sm_80", "sm_90a"})
+        for kernel in new:
+            self.assertTrue(pathlib.Path(kernel["path"]).is_file(), kernel)
+            self.assertEqual((kernel["spec"], kernel["registers"], kernel["compiler"]), ("tiny", 32, "NVRTC 13.0"))
+        self.assertEqual(len(self.entries()), len(new))
+        again, _ = self.check_keys("compile", *self.SPEC, **self.options)
+        self.assertEqual([kernel["path"] for kernel in again["kernels"]], [kernel["path"] for kernel in first["kernels"]])
+        self.assertNotIn("compiled", {kernel["origin"] for kernel in again["kernels"]})
+        without = {"env": {**self.options["env"], "FOVEA_NVRTC_PATH": "/nowhere"}}  # as on a machine that got the folder
+        self.assertEqual(run("compile", *self.SPEC, **without).returncode, 0)
+
+    def test_cache_is_listed_pruned_and_cleared(self):
+        self.assertEqual(self.entries(), [])
+        self.check_keys("compile", *self.SPEC, **self.options)
+        listed = self.entries()
+        self.assertEqual(sum(len(list(pathlib.Path(self.cache, entry["name"]).iterdir())) > 0 for entry in listed), len(listed))
+        kept, _ = self.check_keys("cache prune", "--to-mb", "1", document="cache", **self.options)
+        self.assertEqual((kept["removed"], kept["bytes"]), ([], sum(entry["bytes"] for entry in listed)))
+        pruned, _ = self.check_keys("cache prune", "--to-mb", "0", document="cache", **self.options)
+        self.assertEqual({entry["name"] for entry in pruned["removed"]}, {entry["name"] for entry in listed})
+        self.assertEqual((pruned["bytes"], self.entries()), (0, []))
+        self.check_keys("compile", *self.SPEC, **self.options)
+        cleared, _ = self.check_keys("cache clear", document="cache", **self.options)
+        self.assertEqual(len(cleared["removed"]), len(listed))
+        self.assertEqual(self.entries(), [])
+
+    def test_bench_jit(self):
+        # A text would be asked by the host what it is, which a cubin of nothing can't say.
+        result, known = self.check_keys("bench jit", "--variant", "causal", "--variant", "alibi", "--head-dim", "64", "--arch", "sm_80", **self.options)
+        self.assertEqual({key for key in known if not key.startswith("users.")}, keys_of(result))
+        self.assertEqual((result["arch"], result["compiler"], result["users"]), ("sm_80", "NVRTC 13.0", None))
+        self.assertEqual(result["built_in"]["kernels"], len(result["points"]))
+        self.assertEqual({point["users"] for point in result["points"]}, {False})
+        self.assertTrue(all(point["workload"].endswith("-d64") for point in result["points"]))
+        self.assertEqual(self.entries(), [], "bench jit fills no cache")
+
+    def test_refusals(self):
+        for arguments, words in (
+                (["compile", "--arch", "sm_75", "--spec", "tiny"], "architecture 'sm_75' is not known"),
+                (["compile", "--spec", "llama-9"], "--spec: 'llama-9' is neither a model nor a workload"),
+                (["bench", "jit", "--arch", "sm_75"], "architecture 'sm_75' is not known")):
+            done = run(*arguments, **self.options)
+            self.assertEqual(done.returncode, 2, done.stderr)
+            self.assertIn(words, done.stderr)
+        nowhere = run("compile", "--spec", "tiny", env={**self.options["env"], "FOVEA_CACHE_DIR": ""})
+        self.assertEqual((nowhere.returncode, "there is no cache to fill" in nowhere.stderr), (2, True))
+        nothing = run("compile", *self.SPEC, env={**self.options["env"], "FOVEA_NVRTC_PATH": "/nowhere"})
+        self.assertEqual((nothing.returncode, "no usable NVRTC is here" in nothing.stderr), (2, True))
+
+
 class Files(unittest.TestCase):
     def test_json_file_is_written_beside_the_text(self):
         with tempfile.TemporaryDirectory() as folder:
@@ -304,11 +380,13 @@ class Terminal(unittest.TestCase):
 
 
 def main():
-    global FOVEA
+    global FOVEA, FAKE_NVRTC
     parser = argparse.ArgumentParser()
     parser.add_argument("--fovea", required=True)
+    parser.add_argument("--fake-nvrtc")
     arguments, rest = parser.parse_known_args()
     FOVEA = str(pathlib.Path(arguments.fovea).resolve())
+    FAKE_NVRTC = arguments.fake_nvrtc and str(pathlib.Path(arguments.fake_nvrtc).resolve())
     os.chdir(pathlib.Path(__file__).resolve().parent / "inputs")
     unittest.main(argv=[sys.argv[0], *rest])
 
