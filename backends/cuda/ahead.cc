@@ -79,7 +79,7 @@ namespace {
 
 /// Bytes spilled by the kernels of a choice, merges left out: they have no tiles.
 int spilled_bytes(const Compiler& compiler, const Problem& problem, const GpuLimits& gpu, const Choice& choice) {
-  const std::vector<CompileRequest> requests = attention_programs(problem, choice, gpu, compiler.architecture());
+  const std::vector<CompileRequest> requests = attention_programs(problem, choice, gpu);
   const std::vector<jit::Artefact> cubins =
       compiler.compile(requests, fmt::format("{} for variant {}", choice.kernel, problem.spec.variant.name));
   int bytes = 0;
@@ -192,7 +192,7 @@ std::vector<CompileRequest> requests_of(const AttentionSpec& spec, const Compile
     if (fits && !problem.spec.variant.sources.empty()) {
       fit_cheapest(compiler, problem, gpu, candidates);
     }
-    for (CompileRequest& request : attention_programs(problem, cheapest_of(problem, candidates).choice, gpu, compiler.architecture())) {
+    for (CompileRequest& request : attention_programs(problem, cheapest_of(problem, candidates).choice, gpu)) {
       requests.push_back(std::move(request));
     }
   }
@@ -213,7 +213,7 @@ std::vector<CompiledKernel> compile_for_gpu_of(const Compiler& compiler, const A
     return kernels;
   }
   requests.push_back(cache_ops_program());
-  requests.push_back(planner_program(compiler.architecture()));
+  requests.push_back(planner_program());
   drop_repeated(requests, compiler.architecture());
   const std::vector<jit::Artefact> cubins = compiler.compile(requests, fmt::format("variant '{}'", spec.variant.name));
   for (std::size_t i = 0; i < requests.size(); ++i) {

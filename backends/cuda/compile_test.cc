@@ -70,7 +70,7 @@ class Compile : public testing::TestWithParam<const char*> {
 
   /// Compiles all a problem needs.
   void expect_clean(const Problem& problem) {
-    const std::vector<CompileRequest> requests = attention_programs(problem, choice_for(problem, gpu()), gpu(), GetParam());
+    const std::vector<CompileRequest> requests = attention_programs(problem, choice_for(problem, gpu()), gpu());
     const std::vector<jit::Artefact> cubins = compiler_.compile(requests, problem.spec.variant.name);
     for (std::size_t i = 0; i < cubins.size(); ++i) {
       const jit::CompileReport report = jit::read_compile_log(cubins[i].log);
@@ -113,7 +113,7 @@ TEST_P(Compile, CacheOps) {
 }
 
 TEST_P(Compile, Planner) {
-  const CompileRequest request = planner_program(GetParam());
+  const CompileRequest request = planner_program();
   const std::vector<jit::Artefact> cubins = compiler_.compile({&request, 1}, "planner");
   EXPECT_TRUE(jit::read_compile_log(cubins[0].log).warnings.empty()) << cubins[0].log;
 }

@@ -44,6 +44,13 @@ std::vector<std::string> options_of(const CompileRequest& request, std::string_v
   return options;
 }
 
+std::span<const std::string_view> older_architectures(std::string_view architecture) {
+  // HW: a cubin runs on later minor versions of its major one; ours for 9.0 use what is theirs alone ("a").
+  static constexpr std::string_view kOlder[] = {"sm_86", "sm_80"};
+  const std::span<const std::string_view> all(kOlder);
+  return architecture == "sm_89" ? all : architecture == "sm_86" || architecture == "sm_87" ? all.subspan(1) : all.subspan(2);
+}
+
 jit::Digest digest_of(const CompileRequest& request, std::string_view architecture) {
   const std::vector<std::string> options = options_of(request, architecture);
   const std::vector<std::string_view> made_with(options.begin(), options.end());
@@ -81,21 +88,15 @@ const Nvrtc& Compiler::nvrtc() const {
   return *nvrtc_;
 }
 
-jit::CacheKey Compiler::key_of(const CompileRequest& request, int major) const {
+jit::CacheKey Compiler::key_of(std::string_view architecture, const CompileRequest& request, int major) const {
   // HW: a driver loads cubins of its own major version of CUDA and of older ones.
-  const std::string digest = digest_of(request, architecture_).hex();
+  const std::string digest = digest_of(request, architecture).hex();
   const std::string cuda = fmt::format("CUDA {}", major);
   const std::string_view texts[] = {digest, cuda};
-  return {.label = fmt::format("{}-{}", request.label, architecture_), .digest = jit::digest_of(texts)};
+  return {.label = fmt::format("{}-{}", request.label, architecture), .digest = jit::digest_of(texts)};
 }
 
 std::optional<jit::Artefact> Compiler::find(const CompileRequest& request) const {
-  if (const ShippedCubin* shipped = find_shipped(digest_of(request, architecture_), driver_version_)) {
-    jit::Artefact artefact;
-    artefact.bytes = shipped->bytes;
-    artefact.shipped = true;
-    return artefact;
-  }
   {
     const std::lock_guard lock(mutex_);
     const auto unkept = unkept_.find(digest_of(request, architecture_).hex());
@@ -103,9 +104,29 @@ std::optional<jit::Artefact> Compiler::find(const CompileRequest& request) const
       return unkept->second;
     }
   }
+  if (std::optional<jit::Artefact> found = find_for(architecture_, request)) {
+    return found;
+  }
+  if (driver_version_ > 0) {  // on a GPU: a cache is filled for what was asked
+    for (const std::string_view older : older_architectures(architecture_)) {
+      if (std::optional<jit::Artefact> found = find_for(older, request)) {
+        return found;
+      }
+    }
+  }
+  return std::nullopt;
+}
+
+std::optional<jit::Artefact> Compiler::find_for(std::string_view architecture, const CompileRequest& request) const {
+  if (const ShippedCubin* shipped = find_shipped(digest_of(request, architecture), driver_version_)) {
+    jit::Artefact artefact;
+    artefact.bytes = shipped->bytes;
+    artefact.shipped = true;
+    return artefact;
+  }
   const int newest = driver_version_ > 0 ? driver_version_ / 1000 : kNewestMajor;
   for (int major = newest; major >= kOldestNvrtc / 1000; --major) {
-    if (std::optional<jit::Artefact> found = cache_.find(key_of(request, major))) {
+    if (std::optional<jit::Artefact> found = cache_.find(key_of(architecture, request, major))) {
       return found;
     }
   }
@@ -127,9 +148,9 @@ std::vector<jit::Artefact> Compiler::compile(std::span<const CompileRequest> req
     std::vector<jit::BuildRequest> builds;
     for (const std::size_t i : missing) {
       const CompileRequest& request = requests[i];
-      builds.push_back({.key = key_of(request, compiler.place().major), .program = request.program, .build = [this, &request] {
-                          return build(request);
-                        }});
+      builds.push_back({.key = key_of(architecture_, request, compiler.place().major),
+                        .program = request.program,
+                        .build = [this, &request] { return build(request); }});
     }
     std::vector<jit::Artefact> built = jit::get_or_build_all(cache_, builds, fmt::format("{} for {}", what, architecture_));
     for (std::size_t i = 0; i < missing.size(); ++i) {

@@ -32,6 +32,9 @@ struct CompileRequest {
 /// What decides the bits of a cubin besides its program: the options of NVRTC, architecture included.
 std::vector<std::string> options_of(const CompileRequest& request, std::string_view architecture);
 
+/// Whose cubins run on it too, where it has none of its own.
+std::span<const std::string_view> older_architectures(std::string_view architecture);
+
 /// Names what compiling makes: docs/compiling.md. The same for every NVRTC, so that a machine that has none finds what another compiled.
 jit::Digest digest_of(const CompileRequest& request, std::string_view architecture);
 
@@ -66,7 +69,8 @@ class Compiler {
  private:
   const Nvrtc& nvrtc() const;  // opens it; throws Unsupported when there is none
   const std::vector<NvrtcPlace>& places() const;
-  jit::CacheKey key_of(const CompileRequest& request, int major) const;
+  jit::CacheKey key_of(std::string_view architecture, const CompileRequest& request, int major) const;
+  std::optional<jit::Artefact> find_for(std::string_view architecture, const CompileRequest& request) const;
   jit::Built build(const CompileRequest& request) const;
   void record(const CompileRequest& request, const jit::Artefact& artefact) const;
 

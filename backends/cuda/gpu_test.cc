@@ -173,6 +173,46 @@ TEST_F(Gpu, AfterPrepareOneCopyAPlanAndLaunchesARun) {
   }
 }
 
+/// A text's mask is asked for its range on the GPU: for a value that is new, without an allocation and without a wait for any stream.
+TEST_F(Gpu, ANewMaskOfATextWaitsForNoStream) {
+  const Driver& machine = driver();
+  CountedDriver counted(machine);
+  const Engine engine({.backend = "cuda"});
+  const Variant text = Variant::from_source("near", R"(
+struct Near : VariantBase {
+  struct Mask { int32_t width; FOVEA_FIELDS(Mask, FOVEA_REQUIRED(width)) };
+  template <class I> FOVEA_FN auto keep(const Position<I>& at) const { return (at.kv_pos <= at.q_pos) & (at.q_pos - at.kv_pos < m.width); }
+  FOVEA_FN constexpr KvRange range() const { return {.left = m.width - 1, .right = 0}; }
+  Mask m;
+};)");
+  const Attention attention =
+      engine.prepare({.num_qo_heads = 2, .num_kv_heads = 2, .head_dim_qk = 64, .variant = text, .formats = {KvFormat::paged(16)}},
+                     {.max_requests = 2, .max_query_tokens = 8, .max_kv_tokens_per_request = 1024});
+  Plan plan = attention.new_plan();
+  const std::vector<std::int32_t> qo_indptr{0, 1}, page_indptr{0, 40}, kv_len{640};
+  const DeviceBuffer pages(engine, 40 * sizeof(std::int32_t));
+  KvTables tables{.page_indptr = TensorView::of(page_indptr),
+                  .page_indices = TensorView::contiguous(pages.data(), DType::i32, {40}, engine.device())};
+  tables.kv_len = TensorView::of(kv_len);
+  const GpuStream stream;
+  for (std::int32_t width = 1; width < 640; width += 37) {
+    const Value value("width", width);
+    const MaskValues mask{.values = {&value, 1}};
+    counted.forget();
+    attention.plan(plan, {.qo_indptr = TensorView::of(qo_indptr), .kv = {&tables, 1}}, {.masks = {&mask, 1}}, stream.get());
+    for (const char* call : {"cuMemAlloc", "cuMemAllocHost", "cuMemcpyDtoH", "cuStreamSynchronize", "cuEventSynchronize"}) {
+      EXPECT_EQ(counted.count(call), 0) << call << ", width " << width;
+    }
+    std::int32_t columns = 0;
+    for (const PlannedWork& work : plan.view().work) {
+      columns = std::max(columns, 640 - work.col_begin);
+    }
+    EXPECT_GE(columns, width) << "the range of the mask before";
+    EXPECT_LT(columns, width + 128) << "tiles that nobody sees";
+    engine.synchronise(stream.get());
+  }
+}
+
 TEST_F(Gpu, AGraphRunsWhateverIsPlanned) {
   Layer layer(*gpu_);
   const GpuStream stream;

@@ -3,11 +3,13 @@
 #include <gtest/gtest.h>
 
 #include <cstdlib>
+#include <filesystem>
 #include <memory>
 #include <random>
 
 #include "backends/cuda/testing/counted_driver.h"
 #include "backends/cuda/testing/fake_driver.h"
+#include "fovea/compile.h"
 #include "fovea/fovea.h"
 #include "src/attention.h"
 
@@ -295,6 +297,28 @@ TEST_F(Host, NoCompiler) {
   not_shipped.head_dim_qk = 96;
   EXPECT_NE(error_of([&] { engine.prepare(not_shipped, kLimits); }).find("compile: no usable NVRTC is here"), std::string::npos);
   setenv("FOVEA_NVRTC_PATH", FOVEA_FAKE_NVRTC, 1);
+}
+
+TEST_F(Host, CubinsOfAnOlderMinorVersionServe) {
+  std::string folder = ::testing::TempDir() + "fovea_host_test_XXXXXX";
+  ASSERT_NE(mkdtemp(folder.data()), nullptr);
+  setenv("FOVEA_CACHE_DIR", folder.c_str(), 1);
+  AttentionSpec not_shipped = spec();
+  not_shipped.head_dim_qk = 96;
+  compile_ahead("sm_86", not_shipped);
+  setenv("FOVEA_NVRTC_PATH", "/nowhere", 1);
+  fake_.gpu().max_shared_bytes = 101376;
+  const auto error_on = [&](int major, int minor) {
+    fake_.gpu().major = major, fake_.gpu().minor = minor;
+    return error_of([&] { Engine({.backend = "cuda"}).prepare(not_shipped, kLimits); });
+  };
+  EXPECT_EQ(error_on(8, 6), "no error");
+  EXPECT_EQ(error_on(8, 9), "no error");
+  EXPECT_NE(error_on(8, 0).find("compile: no usable NVRTC is here"), std::string::npos) << "newer code than the GPU";
+  EXPECT_NE(error_on(9, 0).find("compile: no usable NVRTC is here"), std::string::npos) << "another major version";
+  setenv("FOVEA_NVRTC_PATH", FOVEA_FAKE_NVRTC, 1);
+  setenv("FOVEA_CACHE_DIR", "", 1);
+  std::filesystem::remove_all(folder);
 }
 
 TEST_F(Host, ACubinThatIsNotForThisGpu) {

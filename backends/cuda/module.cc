@@ -184,13 +184,14 @@ class CudaModule : public Module {
   std::int32_t merge_shares_ = 1;  // pieces a merge is shared out in
 };
 
-CompileRequest request_for(const jit::VariantProgram& variant, std::string_view kernel, std::string_view architecture,
-                           std::string_view include, std::string_view last_lines) {
+/// The same text for every architecture: code for one may run on another (older_architectures()).
+CompileRequest request_for(const jit::VariantProgram& variant, std::string_view kernel, std::string_view include,
+                           std::string_view last_lines) {
   const std::array<std::string_view, 1> includes{include};
   return {
       .label = fmt::format("{}-{}", kernel, variant.name),
       .program = jit::generate_program({.variant = variant,
-                                        .target = fmt::format("{} {}", kernel, architecture),
+                                        .target = kernel,
                                         .source_name = "source.cu",
                                         .includes = includes,
                                         .last_lines = last_lines,
@@ -207,8 +208,7 @@ GpuLimits limits_of(const Gpu& gpu) {
           .architecture = gpu.major == 9 ? "sm_90a" : ""};
 }
 
-std::vector<CompileRequest> attention_programs(const Problem& problem, const Choice& choice, const GpuLimits& gpu,
-                                               std::string_view architecture) {
+std::vector<CompileRequest> attention_programs(const Problem& problem, const Choice& choice, const GpuLimits& gpu) {
   const jit::VariantProgram variant = jit::resolve_variant(problem.spec.variant);
   const AttentionKernel& kernel = kernel_named(choice.kernel);
   std::vector<CompileRequest> requests;
@@ -216,15 +216,15 @@ std::vector<CompileRequest> attention_programs(const Problem& problem, const Cho
     const KernelCode code = kernel.code(problem, gpu, config);
     const std::string name =
         fmt::format("{}-{}x{}-{}", kernel.name, config.tile_q, config.tile_kv, config.form == PlanForm::ranges ? "ranges" : "list");
-    requests.push_back(request_for(variant, name, architecture, code.include, source_of(code)));
+    requests.push_back(request_for(variant, name, code.include, source_of(code)));
   }
-  requests.push_back(request_for(variant, "merge", architecture, "backends/cuda/kernels/merge/kernel.cuh", kMergeSource));
+  requests.push_back(request_for(variant, "merge", "backends/cuda/kernels/merge/kernel.cuh", kMergeSource));
   return requests;
 }
 
 std::unique_ptr<Module> load_attention(const Gpu& gpu, const Compiler& compiler, const Problem& problem, const Choice& choice) {
   const GpuLimits limits = limits_of(gpu);
-  const std::vector<CompileRequest> requests = attention_programs(problem, choice, limits, gpu.architecture());
+  const std::vector<CompileRequest> requests = attention_programs(problem, choice, limits);
   const std::vector<jit::Artefact> cubins =
       compiler.compile(requests, fmt::format("{} for variant {}", choice.kernel, problem.spec.variant.name));
   const AttentionKernel& kernel = kernel_named(choice.kernel);

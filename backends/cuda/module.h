@@ -29,8 +29,7 @@ class CacheOps {
 GpuLimits limits_of(const Gpu& gpu);
 
 /// The programs of a choice, in the order: one per configuration, then merges.
-std::vector<CompileRequest> attention_programs(const Problem& problem, const Choice& choice, const GpuLimits& gpu,
-                                               std::string_view architecture);
+std::vector<CompileRequest> attention_programs(const Problem& problem, const Choice& choice, const GpuLimits& gpu);
 
 CompileRequest cache_ops_program();
 

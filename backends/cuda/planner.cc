@@ -23,10 +23,10 @@ plan_simple(const __grid_constant__ fovea::PlannerParams params, int shared_byte
 
 }  // namespace
 
-CompileRequest planner_program(std::string_view architecture) {
+CompileRequest planner_program() {
   std::vector<std::string_view> folders{"fovea/", "portable/"};
   folders.insert(folders.end(), std::begin(kDeviceFolders), std::end(kDeviceFolders));
-  return {.label = fmt::format("planner-{}", architecture),
+  return {.label = "planner",
           .program = {.source_name = "source.cu",
                       .source = std::string(kSource),
                       .headers = {},
@@ -36,7 +36,7 @@ CompileRequest planner_program(std::string_view architecture) {
 }
 
 Planner::Planner(const Gpu& gpu, const Compiler& compiler) : gpu_(gpu) {
-  const CompileRequest request = planner_program(gpu.architecture());
+  const CompileRequest request = planner_program();
   const std::vector<jit::Artefact> cubins = compiler.compile({&request, 1}, "planner");
   module_ = std::make_unique<CubinModule>(gpu, cubins[0].bytes, request.label);
   general_ = module_->function("plan", gpu.max_shared_bytes);

@@ -23,6 +23,6 @@ class Planner {
   CUfunction general_ = nullptr, simple_ = nullptr;
 };
 
-CompileRequest planner_program(std::string_view architecture);
+CompileRequest planner_program();
 
 }  // namespace fovea::cuda

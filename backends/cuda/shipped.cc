@@ -40,7 +40,7 @@ const ShippedCubin* find_shipped(const jit::Digest& digest, int driver_version) 
 
 std::vector<CompileRequest> shipped_requests(std::string_view architecture) {
   const GpuLimits gpu = limits_of_architecture(architecture);
-  std::vector<CompileRequest> requests{cache_ops_program(), planner_program(architecture)};
+  std::vector<CompileRequest> requests{cache_ops_program(), planner_program()};
   for (const ShippedLayer& layer : kLayers) {
     for (const DType kv : kKvTypes) {
       const AttentionSpec spec{.num_qo_heads = layer.num_qo_heads,
@@ -52,7 +52,7 @@ std::vector<CompileRequest> shipped_requests(std::string_view architecture) {
                                .variant = layer.variant};
       for (const Problem& problem : problems_of(spec)) {
         const Choice choice = choice_for(problem, builtin_variant(layer.variant), gpu);
-        for (CompileRequest& request : attention_programs(problem, choice, gpu, architecture)) {
+        for (CompileRequest& request : attention_programs(problem, choice, gpu)) {
           requests.push_back(std::move(request));
         }
       }

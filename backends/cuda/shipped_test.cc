@@ -30,13 +30,33 @@ TEST_P(Shipped, AKnownModelCompilesNothing) {
         const AttentionSpec spec = layer.spec(layer.model.num_qo_heads, layer.model.num_kv_heads, 16);
         for (const Problem& problem : problems_of(spec)) {
           const Choice choice = choice_for(problem, builtin_variant(spec.variant.name), gpu);
-          for (const CompileRequest& request : attention_programs(problem, choice, gpu, architecture)) {
+          for (const CompileRequest& request : attention_programs(problem, choice, gpu)) {
             EXPECT_NE(std::find(shipped.begin(), shipped.end(), digest_of(request, architecture).hex()), shipped.end())
                 << model << " needs " << request.label << "; add its layer to shipped.cc";
           }
         }
       }
     }
+  }
+}
+
+/// A library with cubins of sm_80 and sm_86 has all for GPUs of any 8.x: those of 8.6 and 8.9 have less shared memory, and other tiles.
+TEST(ShippedForOlder, LaterMinorVersionsTakeThem) {
+  for (const auto& [architecture, older] : {std::pair{"sm_87", "sm_80"}, {"sm_89", "sm_86"}}) {
+    ASSERT_FALSE(older_architectures(architecture).empty());
+    EXPECT_EQ(older_architectures(architecture).front(), older);
+    std::vector<std::string> shipped;
+    for (const CompileRequest& request : shipped_requests(older)) {
+      shipped.push_back(digest_of(request, older).hex());
+    }
+    for (const CompileRequest& request : shipped_requests(architecture)) {
+      EXPECT_NE(std::find(shipped.begin(), shipped.end(), digest_of(request, older).hex()), shipped.end())
+          << request.label << " of " << architecture;
+    }
+  }
+  EXPECT_EQ(older_architectures("sm_86").size(), 1u);
+  for (const char* architecture : {"sm_80", "sm_90a", "sm_100"}) {
+    EXPECT_TRUE(older_architectures(architecture).empty()) << architecture;
   }
 }
 

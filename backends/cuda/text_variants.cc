@@ -4,6 +4,8 @@
 
 #include <algorithm>
 #include <array>
+#include <atomic>
+#include <chrono>
 #include <cstring>
 #include <map>
 #include <vector>
@@ -18,7 +20,11 @@ namespace {
 
 constexpr std::string_view kLastLines =
     R"(extern "C" __device__ const fovea::cuda::ExportedVariant<Rule> fovea_variant = fovea::cuda::exported_variant<Rule>();
-extern "C" __global__ void fovea_range(const __grid_constant__ Rule::Mask mask, fovea::KvRange* range) { *range = mask.range(); }
+extern "C" __global__ void fovea_range(const __grid_constant__ Rule::Mask mask, fovea::KvRange* range, volatile int32_t* asked, int32_t number) {
+  *range = mask.range();
+  __threadfence_system();
+  *asked = number;
+}
 extern "C" __global__ void fovea_hooks(const __grid_constant__ Rule::Mask mask, const __grid_constant__ Rule::Params params,
                                        const __grid_constant__ fovea::Position<> at, float* x, int32_t head_dim) {
   fovea::cuda::call_hooks<Rule>(fovea::make_variant<Rule>(mask, params), mask, at, x, head_dim);
@@ -76,9 +82,24 @@ class TextVariant::OnGpu : public VariantOnDevice {
     if (gpu_ != nullptr) {
       module_ = std::make_unique<CubinModule>(*gpu_, cubin.bytes, variant.name);
       function_ = module_->function("fovea_range");
+      const ContextScope scope(gpu_->context());
+      void* memory = nullptr;
+      checked("cuMemAllocHost", driver().api.cuMemAllocHost(&memory, sizeof(Answer)), "{} bytes", sizeof(Answer));
+      answer_ = new (memory) Answer{};
+      checked("cuStreamCreate", driver().api.cuStreamCreate(&stream_, kStreamNonBlocking), "");
       range_of(default_mask_.data());  // prepare() waits for the GPU, and most masks never change
     }
   }
+
+  ~OnGpu() override {
+    if (answer_ != nullptr) {
+      const ContextScope scope(gpu_->context());
+      driver().api.cuStreamDestroy(stream_);
+      driver().api.cuMemFreeHost(answer_);
+    }
+  }
+  OnGpu(const OnGpu&) = delete;
+  OnGpu& operator=(const OnGpu&) = delete;
 
   void init_mask(void* mask) const override { std::memcpy(mask, default_mask_.data(), default_mask_.size()); }
   void init_params(void* params) const override { std::memcpy(params, default_params_.data(), default_params_.size()); }
@@ -100,26 +121,38 @@ class TextVariant::OnGpu : public VariantOnDevice {
  private:
   static constexpr std::size_t kMaxKnown = 256;  // masks that change every step must not fill memory
 
-  KvRange ask(const void* mask) const {
-    const ContextScope scope(gpu_->context());
-    void* memory = allocate(*gpu_, sizeof(KvRange));
+  /// What the kernel writes, in memory of the host that the GPU reaches.
+  struct Answer {
     KvRange range;
-    try {
-      void* parameters[] = {const_cast<void*>(mask), &memory};
-      launch(*gpu_, {.kernel = "fovea_range", .function = function_, .grid = 1, .threads = 1, .shared_bytes = 0}, nullptr, parameters);
-      checked("cuMemcpyDtoH", driver().api.cuMemcpyDtoH(&range, device_pointer(memory), sizeof range), "range of variant '{}'", name_);
-    } catch (...) {
-      free_memory(*gpu_, memory);
-      throw;
+    std::int32_t number;  // of the last question that was answered
+  };
+
+  /// One thread on a stream of its own: this waits for no other stream's work, and for its own by looking at memory: no call of the driver
+  /// that a capture elsewhere forbids. A kernel that never ran says so after kPatience.
+  KvRange ask(const void* mask) const {
+    constexpr std::chrono::seconds kPatience{2};
+    const ContextScope scope(gpu_->context());
+    KvRange* range = &answer_->range;
+    std::int32_t* asked = &answer_->number;
+    std::int32_t number = ++num_asked_;
+    void* parameters[] = {const_cast<void*>(mask), &range, &asked, &number};
+    launch(*gpu_, {.kernel = "fovea_range", .function = function_, .grid = 1, .threads = 1, .shared_bytes = 0}, stream_, parameters);
+    const auto begin = std::chrono::steady_clock::now();
+    while (std::atomic_ref(answer_->number).load(std::memory_order_acquire) != number) {
+      if (std::chrono::steady_clock::now() - begin > kPatience) {
+        checked("cuStreamSynchronize", driver().api.cuStreamSynchronize(stream_), "range of variant '{}'", name_);
+      }
     }
-    free_memory(*gpu_, memory);
-    return range;
+    return answer_->range;
   }
 
   std::string name_, default_mask_, default_params_;
   const Gpu* gpu_;
   std::unique_ptr<CubinModule> module_;
   CUfunction function_ = nullptr;
+  Answer* answer_ = nullptr;
+  CUstream stream_ = nullptr;
+  mutable std::int32_t num_asked_ = 0;
   mutable std::mutex mutex_;
   mutable std::map<std::string, KvRange> known_;
 };

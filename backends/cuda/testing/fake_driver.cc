@@ -96,7 +96,7 @@ CUresult device_attribute(int* value, int attribute, CUdevice) {
   const std::map<int, int> values{{kMultiprocessorCount, 132},
                                   {kComputeCapabilityMajor, fake->major},
                                   {kComputeCapabilityMinor, fake->minor},
-                                  {kMaxSharedMemoryPerBlockOptin, 232448}};
+                                  {kMaxSharedMemoryPerBlockOptin, fake->max_shared_bytes}};
   const auto it = values.find(attribute);
   *value = it == values.end() ? 0 : it->second;
   return it == values.end() ? kInvalidValue : kSuccess;

@@ -25,6 +25,7 @@ struct FakeLaunch {
 struct FakeGpu {
   int num_gpus = 1;
   int major = 9, minor = 0;
+  int max_shared_bytes = 232448;
   std::size_t memory_bytes = std::size_t{1} << 30;
   bool events_are_done = true;  // else the GPU never comes to what it has been given
   int capture_status = 0;       // of every stream
