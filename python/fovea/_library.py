@@ -51,11 +51,14 @@ def _point_to_nvrtc() -> None:
     from importlib.util import find_spec
 
     spec = find_spec("nvidia")  # a namespace package: several folders
+    found = []
     for root in (spec.submodule_search_locations or ()) if spec is not None else ():
-        for folder in (*sorted(Path(root).glob("cu[0-9]*/lib"), reverse=True), Path(root) / "cuda_nvrtc" / "lib"):
-            if any(folder.glob("libnvrtc.so.*")):
-                os.environ["FOVEA_NVRTC_PATH"] = str(folder)
-                return
+        for builtins in (*Path(root).glob("cu[0-9]*/lib/libnvrtc-builtins.so.*"), *Path(root).glob("cuda_nvrtc/lib/libnvrtc-builtins.so.*")):
+            version = builtins.name.partition(".so.")[2].split(".")
+            if len(version) == 2 and all(part.isdigit() for part in version):
+                found.append((int(version[0]), int(version[1]), str(builtins.parent)))
+    if found and max(found) >= (12, 8):  # the oldest that compiles our kernels
+        os.environ["FOVEA_NVRTC_PATH"] = max(found)[2]
 
 
 _name_ids: dict[str, int] = {}

@@ -29,22 +29,28 @@ def wait():
         torch.cuda.synchronize()
 
 
-def cost(call, rounds=30, calls=50):
-    """Microseconds of one call: median and least of rounds."""
-    times = []
+def cost(call, rounds=300, chain=16):
+    """Microseconds of one call: alone, with nothing in the queue before it (median, least); and in a chain of calls."""
+    alone, chained = [], []
     call()
+    wait()
     if device == "cuda":
         torch.cuda.set_sync_debug_mode("error")
     for _ in range(rounds):
         wait()
         begin = time.perf_counter()
-        for _ in range(calls):
+        call()
+        alone.append((time.perf_counter() - begin) * 1e6)
+    for _ in range(rounds // chain):
+        wait()
+        begin = time.perf_counter()
+        for _ in range(chain):
             call()
-        times.append((time.perf_counter() - begin) / calls * 1e6)
+        chained.append((time.perf_counter() - begin) / chain * 1e6)
     wait()
     if device == "cuda":
         torch.cuda.set_sync_debug_mode("default")
-    return f"{statistics.median(times):7.2f} us  (least {min(times):.2f})"
+    return f"{statistics.median(alone):7.2f} us alone (least {min(alone):.2f}), {statistics.median(chained):.2f} in a chain of {chain}"
 
 
 def host(values):
@@ -79,22 +85,23 @@ plan.run(q, (k, v), out=out)
 wait()
 print(f"first prepare, plan, run                  {1e3 * (time.perf_counter() - begin):8.1f} ms   {[c for c in engine.compiled() if not c['cached']]}")
 
+from fovea import _library as library  # noqa: E402
+
 with torch.no_grad():
-    for name, kv_len, requests in (("nothing cut, one launch", 64, 256), ("cut, two launches", 16384, 4)):
+    for name, kv_len, requests in (("nothing cut, one launch", 64, 33), ("cut, two launches", 4096, 1)):
         qo_indptr, tables, csr = batch(requests, kv_len, "host")
         q, k, v, out = tensors(requests, kv_len)
         cache = fovea.KvCache(k, v)
         lse = torch.empty(requests, HEADS, device=device)
         attention.plan(qo_indptr, tables, into=plan)
-        calls = 5 if device == "cpu" else 50
         print(f"run, {name}: {plan.view().splitlines()[0]}")
-        print(f"  plan.run(q, KvCache, out=)                {cost(lambda: plan.run(q, cache, out=out), calls=calls)}")
-        print(f"  plan.run(q, (k, v), out=)                 {cost(lambda: plan.run(q, (k, v), out=out), calls=calls)}")
-        print(f"  plan.run(q, KvCache, out=, lse=, sm_scale=)  {cost(lambda: plan.run(q, cache, out=out, lse=lse, sm_scale=0.1), calls=calls)}")
-        print(f"  torch.ops.fovea.run                       {cost(lambda: torch.ops.fovea.run.default(plan.name, q, k, v, out, None, 0.1), calls=calls)}")
-    if device == "cuda":
-        small = torch.zeros(64, device="cuda")
-        print(f"  for comparison, torch.mul(out=)           {cost(lambda: torch.mul(small, small, out=small))}")
+        print(f"  the library's function                    {cost(lambda: library.run(plan._object, None, q, out, None, None, 1.0, 0, 0, 1, k, v, 0, None, None, -2))}")
+        print(f"  plan.run(q, KvCache, out=)                {cost(lambda: plan.run(q, cache, out=out))}")
+        print(f"  plan.run(q, (k, v), out=)                 {cost(lambda: plan.run(q, (k, v), out=out))}")
+        print(f"  plan.run(q, KvCache, out=, lse=, sm_scale=)  {cost(lambda: plan.run(q, cache, out=out, lse=lse, sm_scale=0.1))}")
+        print(f"  torch.ops.fovea.run                       {cost(lambda: torch.ops.fovea.run.default(plan.name, q, k, v, out, None, 0.1))}")
+    print(f"  for comparison, torch.mul(out=)           {cost(lambda: torch.mul(q, q, out=out))}")
+    print(f"  a call of the library that does nothing   {cost(lambda: plan.generation)}")
     for where in ("host", "device") if device == "cuda" else ("host",):
         qo_indptr, tables, csr = batch(256, 1024, where)
         print(f"plan of 256 requests, lengths on the {where}")

@@ -1,8 +1,12 @@
 """The package as a whole: what it exports, to people and to type checkers, and that the documentation of calls is there."""
 
 import inspect
+import os
 import pathlib
 import re
+import sys
+
+import pytest
 
 import fovea
 from fovea import _library
@@ -34,3 +38,20 @@ def test_every_function_of_the_library_has_a_caller():
 def test_versions_agree():
     header = (ROOT / "include/fovea/version.h").read_text()
     assert fovea.__version__ == ".".join(re.findall(r"FOVEA_VERSION_\w+ (\d+)", header))
+
+
+@pytest.mark.parametrize("versions, folder", [(["13.0", "12.9"], "cu13/lib"), (["12.8"], "cuda_nvrtc/lib"), (["12.6"], None), ([], None)])
+def test_the_nvrtc_of_this_python(monkeypatch, tmp_path, versions, folder):
+    for version in versions:
+        place = tmp_path / "nvidia" / ("cuda_nvrtc" if version.startswith("12") else "cu13") / "lib"
+        place.mkdir(parents=True)
+        for name in (version, version + ".88"):
+            (place / f"libnvrtc-builtins.so.{name}").touch()
+    monkeypatch.setattr(sys, "path", [str(tmp_path)])
+    monkeypatch.delitem(sys.modules, "nvidia", raising=False)
+    monkeypatch.setenv("FOVEA_NVRTC_PATH", "given")
+    _library._point_to_nvrtc()
+    assert os.environ["FOVEA_NVRTC_PATH"] == "given"
+    monkeypatch.delenv("FOVEA_NVRTC_PATH")
+    _library._point_to_nvrtc()
+    assert os.environ.get("FOVEA_NVRTC_PATH") == (folder and str(tmp_path / "nvidia" / folder))
