@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import sys
+import threading
 from pathlib import Path
 
 _FUNCTIONS = (
@@ -15,15 +16,23 @@ _FUNCTIONS = (
     "merge_states", "name_id", "new_plan", "plan", "prepare", "run", "status", "synchronise", "variants", "view_plan", "workspace_bytes",
 )
 
+_loading = threading.RLock()
 loaded = False
 torch = None  # the module, where there is one (tvm-ffi imports it)
+Tensor = None  # torch.Tensor
+is_compiling = is_grad_enabled = bool  # bool() is False; torch's functions, where there is torch
 
 
 def load() -> None:
     """Loads tvm-ffi and the library, once."""
-    global loaded, torch
-    if loaded:
-        return
+    if not loaded:
+        with _loading:
+            if not loaded:
+                _load()
+
+
+def _load() -> None:
+    global Tensor, is_compiling, is_grad_enabled, loaded, torch
     path = Path(__file__).with_name("libfovea_python.so")
     if not path.exists():
         raise RuntimeError(f"fovea: {path} is missing; this is a source tree: `pip install .`, or build with -DFOVEA_PYTHON=ON and use <build>/python")
@@ -39,9 +48,10 @@ def load() -> None:
     for name in _FUNCTIONS:
         globals()[name] = tvm_ffi.get_global_func("fovea." + name)
     torch = sys.modules.get("torch")
-    loaded = True
     if torch is not None:
+        Tensor, is_compiling, is_grad_enabled = torch.Tensor, torch.compiler.is_compiling, torch.is_grad_enabled
         from . import torch_ops  # noqa: F401: torch.compile finds the ops registered
+    loaded = True
 
 
 def _point_to_nvrtc() -> None:

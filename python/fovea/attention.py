@@ -55,44 +55,45 @@ class Plan:
         Raises ValueError for what breaks a rule (shape, dtype, device, strides, a tensor that requires grad, a fake tensor), TypeError for an argument
         that is no tensor or number, RuntimeError when the device failed. After an error nothing was written.
         """
-        torch = _library.torch
-        if torch is not None and torch.compiler.is_compiling():
+        if _library.is_compiling():
             from . import torch_ops
 
             return torch_ops.run_in_graph(self, q, kv, out, lse, sm_scale, q_scale, states, lse_base2, lse_with_extra, mask_group, mask, stream, params)
         if out is None or lse is True:
             out, lse = new_outputs(self.attention.spec, q, out, lse)
-        self._run(q, kv, out, lse, sm_scale, q_scale, (states and _STATES) | (lse_base2 and _LSE_BASE2) | (lse_with_extra and _LSE_WITH_EXTRA),
-                  mask_group, mask, stream, params)
+        flags = (states and _STATES) | (lse_base2 and _LSE_BASE2) | (lse_with_extra and _LSE_WITH_EXTRA)
+        self._run(q, kv, out, lse, sm_scale, q_scale, flags, mask_group, mask, stream, params)
         return out if lse is None else (out, lse)
 
     def _run(self, q, kv, out, lse, sm_scale, q_scale, flags, mask_group, mask, stream, params):
-        torch = _library.torch
+        """`run` with its outputs made. Perf: a call of 16 tensors and numbers costs as much as ten lines here; this is every layer's path."""
+        num_caches = 1
+        if type(kv) is KvCache:
+            caches = kv._arguments
+        elif type(kv) is tuple and len(kv) == 2:
+            caches = (kv[0], kv[1], 0, None, None)
+        elif type(kv) is list:
+            num_caches = len(kv)
+            caches = [value for cache in kv for value in cache_of(cache)._arguments]
+        else:
+            caches = cache_of(kv)._arguments
+        Tensor = _library.Tensor
+        if Tensor is not None:
+            k, v = caches[0], caches[1]
+            if not (type(q) is type(out) is type(k) is type(v) is Tensor) or q.is_neg() or k.is_neg() or v.is_neg() or out.is_neg() or params or (
+                    _library.is_grad_enabled() and (q.requires_grad or k.requires_grad or v.requires_grad or out.requires_grad)) or num_caches != 1:
+                _library.refuse("run", {**named_tensors(q, out, lse, caches), **params})
         if stream is not None:
             stream = _library.stream_of(stream, self._device_id)
-        if type(kv) is list:
-            caches = [cache_of(cache) for cache in kv]
-            cache_arguments = [value for cache in caches for value in cache._arguments]
-            num_caches = len(caches)
-        else:
-            cache_arguments = (kv if type(kv) is KvCache else cache_of(kv))._arguments
-            num_caches = 1
-        if torch is not None:
-            grad = torch.is_grad_enabled()
-            for tensor in (q, out, *cache_arguments[:2]):
-                if type(tensor) is not torch.Tensor or tensor.is_neg() or (grad and tensor.requires_grad):
-                    _library.refuse("run", named_tensors(q, out, lse, cache_arguments))
-                    break
-        mask_part = _NO_MASK if mask is None else mask_arguments(mask, _library.id_of)
-        values = ()
+        rest = _NO_MASK
+        if mask is not None:
+            rest = mask_arguments(mask, _library.id_of)
         if params:
-            values = [x for name, value in params.items() for x in (_library.id_of(name), value)]
-            if torch is not None:
-                _library.refuse("run", params)
+            rest = [*rest, *(x for name, value in params.items() for x in (_library.id_of(name), value))]
         try:
-            _library.run(self._object, stream, q, out, lse, sm_scale, q_scale, flags, mask_group, num_caches, *cache_arguments, *mask_part, *values)
+            _library.run(self._object, stream, q, out, lse, sm_scale, q_scale, flags, mask_group, num_caches, *caches, *rest)
         except BufferError as error:
-            _library.refuse_buffers("run", error, {**named_tensors(q, out, lse, cache_arguments), **params})
+            _library.refuse_buffers("run", error, {**named_tensors(q, out, lse, caches), **params})
 
     def check_pages(self, num_pages: Union[int, Sequence[int]], *, mask_group: int = 0) -> None:
         """Raises ValueError naming the first page id outside [0, num_pages) that a run of this plan would read. Reads all page ids; waits for the device.
