@@ -25,7 +25,7 @@ constexpr std::int64_t kRowsPerTicket = 16;  // of merges over rows: enough to o
 class CpuModule : public Module {
  public:
   CpuModule(const IsaCode& isa, const VariantCode& variant, const Threads& threads, const Problem& problem, const Choice& choice)
-      : isa_(isa), variant_(variant), threads_(threads), scratch_(problem, choice, variant, threads.count()) {}
+      : isa_(isa), variant_(variant), threads_(threads), scratch_(problem, choice, variant, threads.num_slots()) {}
 
   void run(const KernelParams& params, const RunPlan&, Stream) const override {
     run_items(params);

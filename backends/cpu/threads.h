@@ -25,7 +25,11 @@ class Threads {
 
   int count() const { return count_; }
 
-  /// Calls f(ticket, slot) for every ticket 0 .. num_tickets - 1, each once, and returns when all are done. `slot` < count() is the
+  /// How many slots there are. Two for one thread: while a caller's thread works in the arena of one, a thread of the pool takes in the
+  /// work of a second caller, at a slot of its own.
+  int num_slots() const { return std::max(count_, 2); }
+
+  /// Calls f(ticket, slot) for every ticket 0 .. num_tickets - 1, each once, and returns when all are done. `slot` < num_slots() is the
   /// thread's own for as long as f runs: scratch is indexed by it.
   template <class F>
   void for_each_ticket(std::int64_t num_tickets, const F& f) const {
