@@ -27,6 +27,7 @@ _HOME = {
     "Variant": "variants",
     "attend": "functional",
     "default_engine": "functional",
+    "flex_attention": "flex",
     "variant": "variants",
 }
 

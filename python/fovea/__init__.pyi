@@ -3,6 +3,7 @@
 from .attention import Attention as Attention
 from .attention import Plan as Plan
 from .engine import Engine as Engine
+from .flex import flex_attention as flex_attention
 from .functional import attend as attend
 from .functional import default_engine as default_engine
 from .kv_cache import KvCache as KvCache

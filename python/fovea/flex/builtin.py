@@ -37,7 +37,7 @@ def _mask(keep):
     if not found.exact or found.right is None or key_of(found.right) != Linear().key():
         return None
     if found.chunk is not None:
-        return ("chunked_local", [("chunk_size", found.chunk.value)]) if found.left is None else None
+        return ("chunked_local", [("chunk_size", found.chunk)]) if found.left is None else None
     if found.left is None:
         return "causal", []
     left, sink = _number(found.left), 0 if found.sink is None else _number(found.sink)
@@ -79,7 +79,7 @@ def _soft_cap(score):
     for cap, inside in (score.args, score.args[::-1]):
         if cap.op == "constant" and cap.value > 0 and inside.op == "tanh" and inside.args[0].op == "div":
             logit, divisor = inside.args[0].args
-            if logit.op == "score" and divisor is cap:
+            if logit.op == "score" and divisor.is_constant(cap.value):
                 return "soft_cap", [("cap", cap.value)]
     return None
 

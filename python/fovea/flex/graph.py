@@ -9,7 +9,10 @@ KIND_NAMES = ("bool", "int", "float")
 # Positions, heads and batch entries are below this (portable/kv_range.h, kUnbounded).
 POSITION_END = 1 << 30
 
-# op -> what it is; the leaves first. `score` is the logit; the others of the first line are integers from 0.
+# Numbers that mean the operation, not a choice of its author: they stay in the text.
+WRITTEN_OUT = {-2, -1, 0, 1, 2, 0.5}
+
+# `score` is the logit; the others are integers from 0.
 LEAVES = ("score", "request", "head", "q", "kv")
 
 
@@ -18,12 +21,13 @@ class CannotTrace(NotImplementedError):
 
 
 class Captured:
-    """A tensor that a function looks up. `name` is how the variant's text calls it; `tensor` is the caller's."""
+    """A tensor that a function looks up. `name` is how the variant's text calls it."""
 
-    __slots__ = ("tensor", "name", "kind", "shape")
+    __slots__ = ("tensor", "name", "kind", "shape", "source")
 
-    def __init__(self, tensor, name, kind, shape):
+    def __init__(self, tensor, name, kind, shape, source=None):
         self.tensor, self.name, self.kind, self.shape = tensor, name, kind, shape
+        self.source = tensor if source is None else source  # the caller's own object, of which `tensor` may be a view
 
     def __repr__(self):
         return f"Captured({self.name}, {KIND_NAMES[self.kind]}, {list(self.shape)})"
@@ -55,9 +59,10 @@ class Graph:
     def __init__(self):
         self._nodes = {}
         self.captured = {}  # which memory -> Captured
+        self.reads_tensors = False  # a function computed with tensors, whose numbers may be others the next time
 
     def node(self, op, *args, kind, value=None):
-        key = (op, tuple(id(a) for a in args), kind, repr(value) if op == "constant" else id(value))
+        key = (op, tuple(_key_of(a) for a in args), kind, value if op == "constant" else id(value))
         found = self._nodes.get(key)
         if found is None:
             found = self._nodes[key] = Node(op, args, kind, value)
@@ -67,11 +72,11 @@ class Graph:
         return self.node(name, kind=FLOAT if name == "score" else INT)
 
     def constant(self, value):
+        """A number: a node of its own each time, so that two that happen to be equal are still two fields of the variant."""
         if isinstance(value, bool):
             return self.node("constant", kind=BOOL, value=value)
-        if isinstance(value, int):
-            return self.node("constant", kind=INT, value=value)
-        return self.node("constant", kind=FLOAT, value=float(value))
+        kind = INT if isinstance(value, int) else FLOAT
+        return Node("constant", (), kind, value if kind == INT else float(value))
 
     # Numbers. Arguments of one operation are brought to one kind first.
 
@@ -161,6 +166,11 @@ class Graph:
     def extent(self, captured, axis):
         """How many entries an axis of a captured tensor has: read from the table, so that another length is the same variant."""
         return self.node("extent", self.constant(axis), kind=INT, value=captured)
+
+
+def _key_of(node):
+    """Numbers that stay in the text are the same wherever they stand."""
+    return ("constant", node.kind, node.value) if node.op == "constant" and node.value in WRITTEN_OUT else id(node)
 
 
 FOLDS = {

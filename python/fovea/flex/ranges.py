@@ -60,7 +60,7 @@ class Range:
     left: object = None
     right: object = None
     sink: object = None
-    chunk: object = None  # a constant node
+    chunk: object = None  # a number
     exact: bool = False
 
 
@@ -94,7 +94,7 @@ def _higher(a, b):
 
 def intersection(a, b):
     left, sink, left_exact = _both_lefts(a, b)
-    chunks_differ = a.chunk is not None and b.chunk is not None and a.chunk is not b.chunk
+    chunks_differ = a.chunk is not None and b.chunk is not None and a.chunk != b.chunk
     chunk = a.chunk if a.chunk is not None else b.chunk
     return Range(left, _lower(a.right, b.right), sink, chunk, a.exact and b.exact and left_exact and not chunks_differ)
 
@@ -116,7 +116,7 @@ def _both_lefts(a, b):
 
 
 def union(a, b):
-    alike = same(a.right, b.right) and a.chunk is b.chunk
+    alike = same(a.right, b.right) and a.chunk == b.chunk
     right = a.right if same(a.right, b.right) else _higher(a.right, b.right)
     if a.left is None or b.left is None:
         left, sink = None, None
@@ -125,7 +125,7 @@ def union(a, b):
         sink = _of_those_given(a.sink, b.sink)
     else:
         left, sink = _higher(a.left, b.left), _of_those_given(a.sink, b.sink)
-    return Range(left, right, sink, a.chunk if a.chunk is b.chunk else None, a.exact and b.exact and alike)
+    return Range(left, right, sink, a.chunk if a.chunk == b.chunk else None, a.exact and b.exact and alike)
 
 
 def _of_those_given(a, b):
@@ -189,9 +189,9 @@ def _of_linear(x):
 
 
 def _of_equal(a, b):
-    if a.op == b.op == "floor_div" and a.args[1] is b.args[1] and a.args[1].op == "constant" and a.args[1].value >= 1:
-        if {a.args[0].op, b.args[0].op} == {"q", "kv"}:
-            return Range(chunk=a.args[1], exact=True)
+    if a.op == b.op == "floor_div" and a.args[1].op == b.args[1].op == "constant":
+        if a.args[1].value == b.args[1].value >= 1 and {a.args[0].op, b.args[0].op} == {"q", "kv"}:
+            return Range(chunk=a.args[1].value, exact=True)
     x = _difference(a, b, False)
     if x is None or (x.q, x.kv) not in ((-1, 1), (1, -1)):
         return SUPERSET

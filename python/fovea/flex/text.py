@@ -8,14 +8,12 @@ divisors stay in it, because a compiler makes multiplications of them.
 import math
 
 from .bounds import never_negative
-from .graph import BOOL, FLOAT, INT, KIND_NAMES, LEAVES, CannotTrace, Captured, nodes_of
+from .graph import BOOL, FLOAT, INT, KIND_NAMES, LEAVES, WRITTEN_OUT, CannotTrace, Captured, nodes_of
 from .helpers import helpers_text
 from .ranges import NOTHING, Linear, range_of
 
 MAX_FIELDS = 16  # portable/fields.h, kMaxFields
 LEAF_TEXT = {"score": "logit", "request": "at.request", "head": "at.qo_head", "q": "at.q_pos", "kv": "at.kv_pos"}
-# Integers and floats that mean the operation, not a choice of its author.
-WRITTEN_OUT = {-2, -1, 0, 1, 2, 0.5}
 DIVISIONS = ("floor_div", "floor_mod", "trunc_div", "trunc_mod", "and_bits", "or_bits", "xor_bits")
 
 
@@ -249,27 +247,34 @@ def bound_text(bound, writer):
 
 
 def range_text(mask, writer):
+    """KvRange has no negative numbers: a bound that may be one is cut at 0, and then it isn't exact."""
     found = range_of(mask)
-    parts = []
+    parts, conditions = [], []
+
+    def add(name, bound):
+        text = bound_text(bound, writer)
+        if not text.lstrip("-").isdigit():
+            conditions.append(f"{text} >= 0")
+            text = f"max_({text}, 0)"
+        elif int(text) < 0:
+            conditions.append("false")
+            text = "0"
+        parts.append(f".{name} = {text}")
+
     if found.left is NOTHING:
-        parts.append(".left = -kUnbounded")
+        parts.append(".left = 0")
+        conditions.append("false")
     elif found.left is not None:
-        parts.append(f".left = {_bounded(found.left, writer)}")
+        add("left", found.left)
     if found.right is not None:
-        parts.append(f".right = {_bounded(found.right, writer)}")
+        add("right", found.right)
     if found.sink is not None:
-        parts.append(f".num_sink = {bound_text(found.sink, writer)}")
-    if found.exact:
-        parts.append(".exact = 1")
+        add("num_sink", found.sink)
+    if found.exact and "false" not in conditions:
+        parts.append(f".exact = {' && '.join(dict.fromkeys(conditions))}" if conditions else ".exact = 1")
     if found.chunk is not None:
-        parts.append(f".chunk = {found.chunk.value}")
+        parts.append(f".chunk = {found.chunk}")
     return ", ".join(parts)
-
-
-def _bounded(bound, writer):
-    """Positions are added to it: not beyond kUnbounded."""
-    text = bound_text(bound, writer)
-    return text if text.lstrip("-").isdigit() and abs(int(text)) <= 1 << 30 else f"min_({text}, kUnbounded)"
 
 
 def mask_struct(mask, fields):

@@ -213,25 +213,28 @@ class Trace:
         if isinstance(x, PartlyIndexed):
             x._refuse()
         if is_tensor(x):
-            if x.dim() != 0 and x.numel() != 1:
-                self.refuse(
-                    f"the captured tensor of shape {list(x.shape)} takes part as a whole",
-                    "a variant looks at one pair, so index it, as in bias[h, q_idx - kv_idx]",
-                )
-            if x.device.type == "cpu":
-                return self.graph.constant(x.item())  # no wait: read as the number it is now
-            captured = self.captured(x.reshape(1), called=x)
-            return self.graph.lookup(captured, self.graph.constant(0))
+            with torch_if_loaded()._C.DisableTorchFunction():
+                return self.node_of_tensor(x)
         if hasattr(x, "item") and getattr(x, "ndim", None) == 0:  # a NumPy number
             return self.graph.constant(x.item())
         self.refuse(f"an argument is a {type(x).__name__}", "numbers, indices and captured tensors are what a variant computes with")
+
+    def node_of_tensor(self, x):
+        if x.dim() != 0 and x.numel() != 1:
+            self.refuse(
+                f"the captured tensor of shape {list(x.shape)} takes part as a whole",
+                "a variant looks at one pair, so index it, as in bias[h, q_idx - kv_idx]",
+            )
+        if x.device.type == "cpu":
+            return self.graph.constant(x.item())  # no wait: the number that it is now
+        return self.graph.lookup(self.captured(x.view(1) if x.dim() == 0 else x.flatten(), called=x), self.graph.constant(0))
 
     def captured(self, tensor, called=None):
         known = self.graph.captured
         key = memory_of(tensor)
         if key not in known:
             name = name_of_tensor(self.function, tensor if called is None else called, {c.name for c in known.values()})
-            known[key] = Captured(tensor, name, kind_of_dtype(self, tensor), tuple(tensor.shape))
+            known[key] = Captured(tensor, name, kind_of_dtype(self, tensor), tuple(tensor.shape), called)
         return known[key]
 
     # Calls.
@@ -318,7 +321,9 @@ class Trace:
     def indexed(self, tensor, index):
         if isinstance(tensor, Symbol):
             return tensor[index]
-        return self.looked_up(self.captured(tensor), (), index)
+        with torch_if_loaded()._C.DisableTorchFunction():
+            captured = self.captured(tensor)
+        return self.looked_up(captured, (), index)
 
     def looked_up(self, captured, before, index):
         indices = list(before)
@@ -397,6 +402,8 @@ def _mode_type():
                     return self.trace.indexed(*args)
             if name in FACTORIES and self.makes_number(name, args, kwargs):
                 return self.trace.filled(name, args, kwargs)
+            if name != "__get__" and not any(isinstance(a, Symbol) for a in args):
+                self.trace.graph.reads_tensors = True
             return func(*args, **kwargs)
 
         @staticmethod

@@ -6,6 +6,7 @@ from .builtin import builtin_of
 from .graph import Captured, Graph, contains
 from .lower import lowered, without_masked_logits
 from .names import snake_case
+from .tables import table_of
 from .text import Fields, mask_struct, score_lines
 from .tracer import function_name, trace_mask, trace_score
 
@@ -24,9 +25,33 @@ class Traced:
     score_node: object = None
     builtin: object = None  # Builtin, where the library has the same
 
+    repeatable: bool = True  # tracing read nothing that could differ the next time
+
     @property
     def struct(self):
         return "".join(word[:1].upper() + word[1:] for word in self.name.split("_"))
+
+    def captured(self, of_mask=False):
+        """What the fields are given that is a tensor."""
+        return [value for _, value in (self.mask if of_mask else self.mask + self.params) if isinstance(value, Captured)]
+
+    def variant(self):
+        """The fovea.Variant: for AttentionSpec. q_idx is the query's position there, b the request."""
+        from ..variants import Variant, variant
+
+        return Variant.of(self.builtin.name) if self.builtin is not None else variant(self.text, name=self.name)
+
+    def mask_values(self, device=None):
+        """For Attention.plan(mask=...)."""
+        return self._values(self.mask if self.builtin is None else self.builtin.mask, device)
+
+    def param_values(self, device=None):
+        """For Plan.run(**...)."""
+        return self._values(self.params if self.builtin is None else self.builtin.params, device)
+
+    @staticmethod
+    def _values(pairs, device):
+        return {name: value if not isinstance(value, Captured) else table_of(value, device or value.tensor.device) for name, value in pairs}
 
 
 def translate(score_mod=None, mask_mod=None, device=None):
@@ -43,7 +68,7 @@ def translate(score_mod=None, mask_mod=None, device=None):
     if keep is not None and keep.is_constant() and keep.value:
         keep = None
     name = name_of(score_mod, mask_mod)
-    traced = Traced(name=name, text="", keep_node=keep, score_node=score, builtin=builtin_of(keep, score))
+    traced = Traced(name=name, text="", keep_node=keep, score_node=score, builtin=builtin_of(keep, score), repeatable=not graph.reads_tensors)
     lines = [f"struct {traced.struct} : VariantBase {{"]
     members = []
     if keep is not None:
