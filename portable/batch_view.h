@@ -71,7 +71,7 @@ enum class BatchError : int32_t {
 };
 
 /// Is what the tables say of a group inside its bounds? (deferred)
-FOVEA_CALLED_FN BatchError error_of_tables(const FormatView& f, int32_t entry) {
+FOVEA_FN BatchError error_of_tables(const FormatView& f, int32_t entry) {
   int64_t entries = f.num_entries;
   if (f.page_indptr != nullptr) {
     const int32_t begin = f.page_indptr[entry], end = f.page_indptr[entry + 1];
@@ -116,7 +116,7 @@ FOVEA_FN int32_t tokens_of_group(const FormatView& f, int32_t entry) {
 }
 
 /// Index of the request that query token `row` belongs to: the last one that begins at or before it and is not empty.
-FOVEA_CALLED_FN int32_t request_of_row(const BatchView& b, int32_t row) {
+FOVEA_FN int32_t request_of_row(const BatchView& b, int32_t row) {
   int32_t lo = 0, hi = b.num_requests;  // qo_indptr[lo] <= row < qo_indptr[hi]
   while (hi - lo > 1) {
     const int32_t mid = lo + (hi - lo) / 2;
@@ -170,7 +170,7 @@ FOVEA_FN bool set_holds_row(const BatchView& b, const FormatView& f, int32_t set
 /// Tokens of the first `num_formats` formats for a request, by its first row (and kv head 0). Zero for a request without rows, unless sets
 /// are requests.
 template <class Int = int32_t>
-FOVEA_CALLED_FN Int tokens_before(const BatchView& b, int32_t request, int32_t num_formats) {
+FOVEA_FN Int tokens_before(const BatchView& b, int32_t request, int32_t num_formats) {
   const int32_t row = b.qo_indptr[request];
   Int tokens = 0;
   for (int32_t i = 0; i < num_formats; ++i) {
@@ -188,7 +188,7 @@ FOVEA_CALLED_FN Int tokens_before(const BatchView& b, int32_t request, int32_t n
 }
 
 /// Of a request whose query tokens are some of the batch's. (deferred)
-FOVEA_CALLED_FN BatchError error_of_request(const BatchView& b, int32_t r) {
+FOVEA_FN BatchError error_of_request(const BatchView& b, int32_t r) {
   const int32_t qo_len = b.qo_indptr[r + 1] - b.qo_indptr[r];
   if (qo_len > b.max_query_tokens_per_request) {
     return BatchError::query_tokens;
@@ -209,11 +209,17 @@ FOVEA_CALLED_FN BatchError error_of_request(const BatchView& b, int32_t r) {
   return BatchError::none;
 }
 
-FOVEA_CALLED_FN Request make_request(const BatchView& b, int32_t r) {
+/// Is something wrong with a request? (deferred) Requests that know it have an overload.
+template <class Requests>
+FOVEA_FN bool is_bad_request(const BatchView& b, const Requests&, int32_t r) {
+  return error_of_request(b, r) != BatchError::none;
+}
+
+FOVEA_FN Request make_request(const BatchView& b, int32_t r, bool bad) {
   Request q;
   q.qo_begin = b.qo_indptr[r];
   q.qo_len = b.qo_indptr[r + 1] - q.qo_begin;
-  if (b.deferred && error_of_request(b, r) != BatchError::none) {
+  if (bad) {
     q.kv_len = 0;
     q.q_pos = -q.qo_len;
     return q;
@@ -223,11 +229,9 @@ FOVEA_CALLED_FN Request make_request(const BatchView& b, int32_t r) {
   return q;
 }
 
-/// Requests that nobody has made yet.
-struct RequestsOnDemand {
-  const BatchView& batch;
-  FOVEA_FN Request operator[](int32_t r) const { return make_request(batch, r); }
-};
+FOVEA_FN Request make_request(const BatchView& b, int32_t r) {
+  return make_request(b, r, b.deferred && error_of_request(b, r) != BatchError::none);
+}
 
 /// Of a group with tables in order, at kv_pos. (deferred)
 FOVEA_FN BatchError error_of_positions(const FormatView& f, int32_t kv_pos, int32_t num_cols) {
@@ -235,7 +239,7 @@ FOVEA_FN BatchError error_of_positions(const FormatView& f, int32_t kv_pos, int3
   return kv_pos < 0 || last >= kMaxPosition ? BatchError::kv_pos : BatchError::none;
 }
 
-/// Group `g` of format `i` (0 <= g < num_groups). `requests`: an array of all, or RequestsOnDemand. Groups without rows or columns are made
+/// Group `g` of format `i` (0 <= g < num_groups). `requests`: an array of all, or PlannedRequests. Groups without rows or columns are made
 /// too: they hold no work.
 template <class Requests>
 FOVEA_FN RowGroup make_row_group(const BatchView& b, const Requests& requests, int32_t i, int32_t g) {
@@ -272,7 +276,7 @@ FOVEA_FN RowGroup make_row_group(const BatchView& b, const Requests& requests, i
     if (error_of_positions(f, group.kv_pos, group.num_cols) != BatchError::none) {
       group.kv_pos = group.num_cols = 0;
     }
-    if (one_request && error_of_request(b, request) != BatchError::none) {
+    if (one_request && is_bad_request(b, requests, request)) {
       group.num_cols = 0;
     }
   }
@@ -287,7 +291,7 @@ FOVEA_FN RowRef make_row_ref(const BatchView& b, const Requests& requests, const
   ref.request = request_of_row(b, ref.row);
   const Request request = requests[ref.request];
   ref.q_pos = request.q_pos + (ref.row - request.qo_begin);
-  ref.col_end = b.deferred && error_of_request(b, ref.request) != BatchError::none ? 0 : group.num_cols;
+  ref.col_end = b.deferred && is_bad_request(b, requests, ref.request) ? 0 : group.num_cols;
   return ref;
 }
 

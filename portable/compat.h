@@ -22,7 +22,7 @@ using uint64_t = unsigned long long;
 #include <stddef.h>
 #include <stdint.h>
 #define FOVEA_FN inline __attribute__((always_inline))
-#define FOVEA_CALLED_FN FOVEA_FN  // on a device a call: code that is long and called from many places
+#define FOVEA_CALLED_FN FOVEA_FN  // on a device a call: long code of one thread; never where threads of a warp part (plan/notes.md)
 #define FOVEA_NO_UNROLL           // of a loop: code that is run once waits for its instructions
 #define FOVEA_DEVICE_FN inline    // of programs for thread blocks, which the host runs in tests alone
 #define FOVEA_OFFSETOF(type, field) static_cast<uint32_t>(__builtin_offsetof(type, field))

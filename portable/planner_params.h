@@ -10,6 +10,25 @@ namespace fovea {
 
 inline constexpr int32_t kMaxMasksOfLaunch = 8;
 
+/// Division of 0 .. 2^31 - 1 by a number that the host knows: a product, which takes a tenth of the instructions.
+struct Divisor {
+  int32_t value, shift;
+  uint32_t multiplier;
+};
+/// multiplier = floor(2^shift / value) + 1 is off by at most value / 2^shift, which 2^31 numbers don't add up to 1 while
+/// 2^(shift - 31) >= value.
+FOVEA_FN constexpr Divisor divisor(int32_t value) {
+  int32_t shift = 31;
+  while ((int64_t{1} << (shift - 31)) < value) {
+    ++shift;
+  }
+  return {value, shift, static_cast<uint32_t>((uint64_t{1} << shift) / static_cast<uint64_t>(value) + 1)};
+}
+FOVEA_FN constexpr int32_t operator/(int32_t a, Divisor b) {
+  return static_cast<int32_t>(static_cast<uint64_t>(static_cast<uint32_t>(a)) * b.multiplier >> b.shift);
+}
+FOVEA_FN constexpr int32_t ceil_div(int32_t a, Divisor b) { return (a + b.value - 1) / b; }
+
 /// The first thing found wrong with a device-resident batch. Written once; whoever reads it sets `error` back.
 struct PlanStatus {
   int32_t error = 0;   // BatchError; written last
@@ -41,9 +60,10 @@ struct PlannerParams {
   PlanStatus* status;
 
   KernelConfig configs[kMaxKernelConfigs];
-  int32_t rows_of_tile[kMaxKernelConfigs];  // rows_per_tile()
-  int32_t tile_shift[kMaxKernelConfigs];    // log2 of tile_kv; -1: no power of two
-  int32_t num_configs, num_workers, num_kv_heads, group_size;
+  Divisor rows_of_tile[kMaxKernelConfigs];  // rows_per_tile()
+  Divisor tile_kv[kMaxKernelConfigs];
+  Divisor num_kv_heads, group_size;
+  int32_t num_configs, num_workers;
   int32_t max_row_groups, max_slots;
   int32_t fixed_splits;  // cut by split_tokens; else by throughput_rule()
   int32_t split_tokens;

@@ -20,6 +20,7 @@ FOVEA_FN bool is_simple(const BatchView& b) {
 /// Which format a group is of: the last that begins at or before it and has groups.
 FOVEA_FN int32_t format_of_group(const BatchView& b, int32_t g) {
   int32_t i = 0;
+  FOVEA_NO_UNROLL
   while (i + 1 < b.num_formats && g >= b.formats[i].first_group + b.formats[i].num_groups()) {
     ++i;
   }
@@ -32,22 +33,36 @@ FOVEA_FN BatchError error_of_group(const FormatView& f, int32_t entry) {
   return error != BatchError::none ? error : error_of_positions(f, f.kv_pos != nullptr ? f.kv_pos[entry] : 0, tokens_of_group(f, entry));
 }
 
+/// Requests that a block has made and judged before it makes groups.
+struct PlannedRequests {
+  Request* requests;
+  int32_t* bad;
+  FOVEA_FN Request operator[](int32_t r) const { return requests[r]; }
+};
+FOVEA_FN bool is_bad_request(const BatchView&, const PlannedRequests& requests, int32_t r) { return requests.bad[r] != 0; }
+
+/// A group, and what is wrong.
+struct SourcedGroup {
+  Request request;  // of a simple batch
+  RowGroup group;
+  BatchError error;
+  bool bad_rows;  // which query tokens are whose is not known
+  bool bad_request;
+};
+
 /// Any batch, with its true counts.
 struct GeneralSource {
   static constexpr bool kSimple = false;
   const BatchView& batch;
+  PlannedRequests requests;
 
-  FOVEA_CALLED_FN RowGroup group(int32_t g) const {
-    const int32_t i = format_of_group(batch, g);
-    return make_row_group(batch, RequestsOnDemand{batch}, i, g - batch.formats[i].first_group);
-  }
-  FOVEA_CALLED_FN BatchError error(int32_t g) const {
-    const FormatView& f = batch.formats[format_of_group(batch, g)];
-    return error_of_group(f, g - f.first_group);
-  }
-  FOVEA_FN Request request(int32_t r) const { return make_request(batch, r); }
-  FOVEA_FN int32_t heads(int32_t g, int32_t num_kv_heads) const {
-    return batch.formats[format_of_group(batch, g)].heads_per_set > 1 ? 1 : num_kv_heads;
+  FOVEA_FN SourcedGroup group(int32_t g) const {
+    const int32_t i = format_of_group(batch, g), entry = g - batch.formats[i].first_group;
+    SourcedGroup x;
+    x.error = error_of_group(batch.formats[i], entry);
+    x.group = make_row_group(batch, requests, i, entry);
+    x.bad_rows = x.bad_request = false;  // found before
+    return x;
   }
   FOVEA_FN bool by_index(const RowGroup& group) const { return batch.formats[group.format].by_index != 0; }
 };
@@ -57,46 +72,46 @@ struct SimpleSource {
   static constexpr bool kSimple = true;
   const BatchView& batch;
 
-  struct Both {
-    Request request;
-    RowGroup group;
-    BatchError group_error;
-    bool bad_request;
-  };
-  FOVEA_FN Both both(int32_t r) const {
+  FOVEA_FN SourcedGroup group(int32_t r) const {
     const FormatView& f = batch.formats[0];
-    Both x;
+    // All that is read, at once: what waits for the values comes behind.
+    const int32_t qo_begin = batch.qo_indptr[r], qo_end = batch.qo_indptr[r + 1];
+    const int32_t begin = f.page_indptr != nullptr ? f.page_indptr[r] : 0;
+    const int32_t end = f.page_indptr != nullptr ? f.page_indptr[r + 1] : 0;
+    const int32_t row = f.table_rows != nullptr ? f.table_rows[r] : r;
+    const int32_t given = f.kv_len != nullptr ? f.kv_len[r] : f.last_page_len != nullptr ? f.last_page_len[r] : 0;
+    const int32_t kv_len = batch.kv_len != nullptr ? batch.kv_len[r] : 0;
+    const int32_t q_pos = batch.q_pos != nullptr ? batch.q_pos[r] : 0;
+
+    SourcedGroup x;
+    x.error = BatchError::none;
+    const auto wrong = [&](bool is, BatchError error) { x.error = is && x.error == BatchError::none ? error : x.error; };
     int64_t entries = f.num_entries;
-    x.group.table_begin = 0;
-    x.group_error = BatchError::none;
     if (f.page_indptr != nullptr) {
-      const int32_t begin = f.page_indptr[r], end = f.page_indptr[r + 1];
-      x.group_error = begin < 0 || end < begin || end > f.num_entries ? BatchError::page_indptr : BatchError::none;
+      wrong(begin < 0 || end < begin || end > f.num_entries, BatchError::page_indptr);
       entries = end - begin;
       x.group.table_begin = begin;
     } else {
-      const int32_t row = f.table_rows != nullptr ? f.table_rows[r] : r;
-      x.group_error = f.table_rows != nullptr && (row < 0 || row >= f.num_table_rows) ? BatchError::table_rows : BatchError::none;
+      wrong(f.table_rows != nullptr && (row < 0 || row >= f.num_table_rows), BatchError::table_rows);
       x.group.table_begin = row * f.table_row_stride;
     }
     int64_t tokens = f.has_table ? entries * f.page_size : entries;
     if (f.kv_len != nullptr) {
-      const int64_t room = entries * f.page_size;
-      tokens = f.kv_len[r];
-      x.group_error = x.group_error == BatchError::none && (tokens < 0 || tokens > room) ? BatchError::kv_len : x.group_error;
+      wrong(given < 0 || given > entries * f.page_size, BatchError::kv_len);
+      tokens = given;
     } else if (f.has_table && f.last_page_len != nullptr && entries > 0) {
-      const int32_t last = f.last_page_len[r];
-      tokens += last - f.page_size;
-      x.group_error = x.group_error == BatchError::none && (last < 1 || last > f.page_size) ? BatchError::last_page_len : x.group_error;
+      wrong(given < 1 || given > f.page_size, BatchError::last_page_len);
+      tokens += given - f.page_size;
     }
-    x.group_error = x.group_error == BatchError::none && tokens > f.max_tokens ? BatchError::tokens : x.group_error;
-    const int32_t num_cols = x.group_error == BatchError::none ? static_cast<int32_t>(tokens) : 0;
+    wrong(tokens > f.max_tokens, BatchError::tokens);
+    const int32_t num_cols = x.error == BatchError::none ? static_cast<int32_t>(tokens) : 0;
 
     Request& q = x.request;
-    q.qo_begin = batch.qo_indptr[r];
-    q.qo_len = batch.qo_indptr[r + 1] - q.qo_begin;
-    q.kv_len = batch.kv_len != nullptr ? batch.kv_len[r] : num_cols;
-    q.q_pos = batch.q_pos != nullptr ? batch.q_pos[r] : q.kv_len - q.qo_len;
+    q.qo_begin = qo_begin;
+    q.qo_len = qo_end - qo_begin;
+    q.kv_len = batch.kv_len != nullptr ? kv_len : num_cols;
+    q.q_pos = batch.q_pos != nullptr ? q_pos : q.kv_len - q.qo_len;
+    x.bad_rows = qo_begin < 0 || qo_end < qo_begin || qo_end > batch.max_query_tokens || (r == 0 && qo_begin != 0);
     x.bad_request = q.qo_len > batch.max_query_tokens_per_request ||
                     (batch.kv_len != nullptr && (q.kv_len < 0 || q.kv_len > batch.max_kv_tokens_per_request || num_cols > q.kv_len)) ||
                     (batch.q_pos != nullptr && (q.q_pos <= -kMaxPosition || q.q_pos >= kMaxPosition - q.qo_len));
@@ -116,11 +131,53 @@ struct SimpleSource {
     x.group.kv_head = kAllHeads;
     return x;
   }
-  FOVEA_FN RowGroup group(int32_t r) const { return both(r).group; }
-  FOVEA_FN BatchError error(int32_t r) const { return both(r).group_error; }
-  FOVEA_FN Request request(int32_t r) const { return both(r).request; }
-  FOVEA_FN int32_t heads(int32_t, int32_t num_kv_heads) const { return num_kv_heads; }
   FOVEA_FN bool by_index(const RowGroup&) const { return false; }
 };
+
+/// What a schedule needs of a group, once it has been made.
+struct PlannedGroup {
+  int32_t q_pos, kv_pos, kv_pos_stride, num_cols;
+  int32_t packed_rows;
+  uint16_t kv_head;  // kAllHeads
+  int8_t config;     // -1: no rows, no work
+  uint8_t format : 3;
+  uint8_t anywhere : 1;  // its rows have RowRefs
+  uint8_t by_index : 1;
+
+  FOVEA_FN int32_t heads(int32_t num_kv_heads) const { return kv_head == kAllHeads ? num_kv_heads : 1; }
+  /// As items name it.
+  FOVEA_FN uint16_t head(int32_t h) const { return kv_head == kAllHeads ? static_cast<uint16_t>(h) : kv_head; }
+};
+static_assert(sizeof(PlannedGroup) == 24 && kMaxFormats <= 8);
+
+FOVEA_FN PlannedGroup planned_group(const PlannerParams& params, const RowGroup& group, bool by_index) {
+  const int32_t packed_rows = packed_rows_of(group, params.group_size.value);
+  PlannedGroup g;
+  g.q_pos = group.q_pos;
+  g.kv_pos = group.kv_pos;
+  g.kv_pos_stride = group.kv_pos_stride;
+  g.num_cols = group.num_cols;
+  g.packed_rows = packed_rows;
+  g.kv_head = group.kv_head;
+  g.config = packed_rows > 0 ? static_cast<int8_t>(config_of(params.configs, params.num_configs, packed_rows)) : int8_t{-1};
+  g.format = static_cast<uint8_t>(group.format) & 7u;
+  g.anywhere = group.rows >= 0;
+  g.by_index = by_index;
+  return g;
+}
+
+/// unit_tiles(), with products where it divides.
+FOVEA_FN VisibleTiles tiles_of_rows(const PlannerParams& params, KvRange range, const PlannedGroup& group, int32_t row_begin,
+                                    int32_t row_end) {
+  QueryPositions q{-kAnyPosition, kAnyPosition};
+  if (!group.anywhere) {
+    q = {group.q_pos + row_begin / params.group_size, group.q_pos + (row_end - 1) / params.group_size};
+  }
+  RowGroup columns_of_group;
+  columns_of_group.num_cols = group.num_cols;
+  columns_of_group.kv_pos = group.kv_pos;
+  columns_of_group.kv_pos_stride = group.kv_pos_stride;
+  return visible_tiles(visible_columns(columns_of_group, range, q, group.by_index), params.tile_kv[group.config]);
+}
 
 }  // namespace fovea

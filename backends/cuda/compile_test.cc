@@ -115,7 +115,9 @@ TEST_P(Compile, CacheOps) {
 TEST_P(Compile, Planner) {
   const CompileRequest request = planner_program();
   const std::vector<jit::Artefact> cubins = compiler_.compile({&request, 1}, "planner");
-  EXPECT_TRUE(jit::read_compile_log(cubins[0].log).warnings.empty()) << cubins[0].log;
+  const jit::CompileReport report = jit::read_compile_log(cubins[0].log);
+  EXPECT_TRUE(report.warnings.empty()) << cubins[0].log;
+  EXPECT_EQ(report.spilled_bytes, 0) << cubins[0].log;
 }
 
 INSTANTIATE_TEST_SUITE_P(All, Compile, testing::Values("sm_80", "sm_90a"));

@@ -11,11 +11,11 @@ namespace {
 constexpr std::string_view kSource = R"(// fovea: the planner
 #include "backends/cuda/kernels/plan/kernel.cuh"
 
-extern "C" __global__ void __launch_bounds__(fovea::cuda::plan::kMostThreads, 1)
+extern "C" __global__ void __launch_bounds__(fovea::cuda::plan::kThreads, 1)
 plan(const __grid_constant__ fovea::PlannerParams params, int shared_bytes) {
   fovea::cuda::plan::plan<false>(params, shared_bytes);
 }
-extern "C" __global__ void __launch_bounds__(fovea::cuda::plan::kMostThreads, 1)
+extern "C" __global__ void __launch_bounds__(fovea::cuda::plan::kThreads, 1)
 plan_simple(const __grid_constant__ fovea::PlannerParams params, int shared_bytes) {
   fovea::cuda::plan::plan<true>(params, shared_bytes);
 }
@@ -31,8 +31,7 @@ CompileRequest planner_program() {
                       .source = std::string(kSource),
                       .headers = {},
                       .embedded = jit::embedded_sources_under(folders)},
-          .variant = {},
-          .tolerates_spills = true};  // once a step, not once a layer
+          .variant = {}};
 }
 
 Planner::Planner(const Gpu& gpu, const Compiler& compiler) : gpu_(gpu) {
@@ -45,7 +44,7 @@ Planner::Planner(const Gpu& gpu, const Compiler& compiler) : gpu_(gpu) {
 
 void Planner::plan(const PlannerParams& params, Stream stream) const {
   int shared_bytes = static_cast<int>(
-      std::min<std::int64_t>(gpu_.max_shared_bytes, plan::kTotalsAndStateBytes + ceil_div<std::int64_t>(params.scratch_bytes, 16) * 16));
+      std::min<std::int64_t>(gpu_.max_shared_bytes, plan::kBlockBytes + ceil_div<std::int64_t>(params.scratch_bytes, 16) * 16));
   const int writers =
       params.write_groups ? static_cast<int>(std::clamp(ceil_div(params.max_row_groups, plan::kGroupsOfBlock), 1, plan::kMaxWriters)) : 0;
   void* parameters[] = {const_cast<PlannerParams*>(&params), &shared_bytes};

@@ -1,6 +1,5 @@
 // check_device_batch: one step whose integers are in device memory. What the host can see is checked here (shapes, devices, which tables go
 // together); values are checked by the planner where it reads them (portable/batch_view.h).
-#include "portable/planner_source.h"
 #include "src/problem/batch_check.h"
 
 namespace fovea {
@@ -17,14 +16,6 @@ class DeviceBatchCheck {
     view_.num_formats = static_cast<std::int32_t>(batch_.kv.size());
     for (std::int32_t i = 0; i < view_.num_formats; ++i) {
       check_format(i);
-    }
-    // The planner's program for all other batches gives the host's plans where tests run it by loops; on a GPU it isn't right every time
-    // yet.
-    if (!is_simple(view_) || problem_.options.policy != Policy::throughput) {
-      throw Unsupported(fmt::format(
-          "plan: with lengths on {} a batch has one format whose groups are its requests, with tables for all heads, columns in "
-          "order and no kv_pos, and policy throughput, so far; plan it with lengths on the host",
-          device_.to_string()));
     }
     return view_;
   }

@@ -1,10 +1,8 @@
 #include "src/schedule/planner.h"
 
 #include <algorithm>
-#include <bit>
 
-#include "portable/planner_list.h"
-#include "portable/schedule.h"
+#include "portable/planner.h"
 #include "src/support/check.h"
 
 namespace fovea {
@@ -19,14 +17,18 @@ std::int64_t aligned(std::int64_t bytes) { return ceil_div(bytes, kAlignment) * 
 
 std::int64_t planner_scratch_bytes(const PlanCapacity& c) {
   const std::int64_t groups = c.max_row_groups, tiles = c.max_row_tiles, workers = c.num_workers;
-  const std::int64_t items = tiles + c.max_slots;  // of one head
+  const std::int64_t head_items = tiles + c.max_slots;
   const auto array = [](std::int64_t count, std::size_t bytes) { return aligned(count * static_cast<std::int64_t>(bytes)); };
-  const std::int64_t of_groups = array(groups, 8) + kMaxKernelConfigs * array(groups + 1, 8) + 3 * array(groups, 4);
-  const std::int64_t of_ranges = array(workers + 1, 12) + array(workers + 1, 8);
-  const std::int64_t of_tiles = array(groups + 1, 4) + array(tiles, 4) + array(tiles, sizeof(VisibleTiles));
+  const std::int64_t of_requests = array(c.max_requests, sizeof(Request)) + array(c.max_requests, sizeof(std::int32_t));
+  const std::int64_t of_groups = array(groups, sizeof(PlannedGroup)) + array(groups, sizeof(std::int32_t)) +
+                                 kMaxKernelConfigs * array(groups + 1, sizeof(std::uint64_t));
+  const std::int64_t of_ranges = array(workers + 1, sizeof(RangePlace)) + array(workers + 1, sizeof(RangeCounts));
+  const std::int64_t of_tiles =
+      array(groups + 1, sizeof(std::int32_t)) + array(tiles, sizeof(std::int32_t)) + array(tiles, sizeof(VisibleTiles));
   const std::int64_t of_lists = array(tiles + 1, sizeof(ListCounts)) + array(groups + 1, sizeof(ListCounts)) +
-                                array(items, sizeof(HeadItem)) + array(items + 1, sizeof(BucketCounts));
-  return aligned(sizeof(PlannerState)) + of_groups + of_tiles + std::max(of_ranges, of_lists);
+                                array(head_items, sizeof(HeadItem)) +
+                                array(*std::max_element(c.max_items, c.max_items + c.num_configs), sizeof(std::int32_t));
+  return aligned(sizeof(PlannerState)) + of_requests + of_groups + of_tiles + std::max(of_ranges, of_lists);
 }
 
 PlannerParams planner_params(const Problem& problem, const Choice& choice, const PlanCapacity& capacity, const BatchView& batch,
@@ -36,13 +38,12 @@ PlannerParams planner_params(const Problem& problem, const Choice& choice, const
   p.num_configs = capacity.num_configs;
   std::copy(choice.configs.begin(), choice.configs.end(), p.configs);
   for (std::int32_t c = 0; c < p.num_configs; ++c) {
-    const std::uint32_t tile_kv = static_cast<std::uint32_t>(p.configs[c].tile_kv);
-    p.rows_of_tile[c] = rows_per_tile(p.configs[c], problem.group_size);
-    p.tile_shift[c] = std::has_single_bit(tile_kv) ? std::countr_zero(tile_kv) : -1;
+    p.rows_of_tile[c] = divisor(rows_per_tile(p.configs[c], problem.group_size));
+    p.tile_kv[c] = divisor(p.configs[c].tile_kv);
   }
   p.num_workers = capacity.num_workers;
-  p.num_kv_heads = problem.spec.num_kv_heads;
-  p.group_size = problem.group_size;
+  p.num_kv_heads = divisor(static_cast<std::int32_t>(problem.spec.num_kv_heads));
+  p.group_size = divisor(problem.group_size);
   p.max_row_groups = capacity.max_row_groups;
   p.max_slots = capacity.max_slots;
   p.fixed_splits = problem.options.policy != Policy::throughput;

@@ -30,28 +30,25 @@ void plan_by_program(const Problem& problem, const Choice& choice, const BatchVi
   params.status = &out.status;
   const std::int64_t bytes = planner_scratch_bytes(out.capacity);
   std::vector<std::uint8_t> scratch(static_cast<std::size_t>(bytes) + 16), shared(seed % 3 == 0 ? 0 : seed % 3 == 1 ? 2000 : 100000);
-  const auto run = [&](const auto& program) {
+  const std::int32_t num_blocks = params.num_masks + static_cast<std::int32_t>(1 + seed % 3);
+  for (std::int32_t index = num_blocks; index-- > 0;) {
     std::memset(scratch.data(), 0x5c, scratch.size());
     SerialBlock block(seed);
-    PlannerScratch from{reinterpret_cast<char*>(shared.data()), static_cast<std::int64_t>(shared.size()),
-                        reinterpret_cast<char*>(scratch.data()) + (16 - reinterpret_cast<std::uintptr_t>(scratch.data()) % 16) % 16};
-    PlannerState& state = *from.take<PlannerState>(1);
-    program(block, state, from);
-  };
-  const std::int32_t parts = static_cast<std::int32_t>(1 + seed % 3);
-  for (std::int32_t part = parts; part-- > 0;) {
-    run([&](SerialBlock& block, PlannerState& state, const PlannerScratch&) {
-      params.simple ? write_simple_batch(block, params, state, part, parts) : write_batch(block, params, state, part, parts);
-    });
+    const PlannerScratch from{reinterpret_cast<char*>(shared.data()), static_cast<std::int64_t>(shared.size()),
+                              reinterpret_cast<char*>(scratch.data()) + (16 - reinterpret_cast<std::uintptr_t>(scratch.data()) % 16) % 16};
+    params.simple ? plan_simple(block, params, from, index, num_blocks) : plan_general(block, params, from, index, num_blocks);
   }
-  for (std::int32_t m = params.num_masks; m-- > 0;) {
-    run([&](SerialBlock& block, PlannerState& state, const PlannerScratch& from) {
-      if (params.simple) {
-        write_schedule(block, params, state, SimpleSource{params.batch}, m, from);
-      } else {
-        write_schedule(block, params, state, GeneralSource{state.batch}, m, from);
-      }
-    });
+}
+
+TEST(Planner, DivisorsDivide) {
+  Random random(1);
+  for (std::int32_t i = 0; i < 20000; ++i) {
+    const std::int32_t by = i < 300 ? i + 1 : static_cast<std::int32_t>(random.next() >> random.between(34, 63)) + 1;
+    const Divisor fast = divisor(by);
+    const std::int32_t many = 0x7fffffff / by * by;  // the largest multiple
+    for (const std::int32_t a : {0, 1, by - 1, by, many - 1, many, 0x7fffffff, static_cast<std::int32_t>(random.next() >> 33)}) {
+      ASSERT_EQ(a / fast, a / by) << a << " / " << by;
+    }
   }
 }
 

@@ -1,7 +1,10 @@
 // Test support: a thread block as loops. Steps of a phase run in a scrambled order, so that one that leans on another shows.
 #pragma once
 
+#include <algorithm>
 #include <cstdint>
+#include <numeric>
+#include <vector>
 
 namespace fovea::test {
 
@@ -27,6 +30,27 @@ class SerialBlock {
   template <class Step>
   void once(const Step& step) {
     step();
+  }
+  template <class Step>
+  void first(const Step& step) {
+    step();
+  }
+  template <class Step>
+  bool any(std::int32_t count, const Step& step) {
+    bool found = false;
+    each(count, [&](std::int32_t i) { found |= step(i); });
+    return found;
+  }
+  /// write(i, place): places in descending order of key(i), equal keys in the order of i.
+  template <class Key, class Write>
+  void sort_descending(std::int32_t count, const Key& key, const Write& write) {
+    std::vector<std::int32_t> order(static_cast<std::size_t>(count)), places(order.size());
+    std::iota(order.begin(), order.end(), 0);
+    std::stable_sort(order.begin(), order.end(), [&](std::int32_t a, std::int32_t b) { return key(a) > key(b); });
+    for (std::size_t place = 0; place < order.size(); ++place) {
+      places[static_cast<std::size_t>(order[place])] = static_cast<std::int32_t>(place);
+    }
+    each(count, [&](std::int32_t i) { write(i, places[static_cast<std::size_t>(i)]); });
   }
   /// out[i] = value(0) + .. + value(i - 1), out[count] the total. `out` may be where value reads.
   template <class T, class Value>

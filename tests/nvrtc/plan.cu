@@ -42,7 +42,7 @@ extern "C" __global__ void plan_list(const __grid_constant__ fovea::KernelParams
   }
   const fovea::VisibleTiles tiles =
       fovea::unit_tiles(group, params.range, 0, packed_rows, params.group_size, config.tile_kv, params.kv[group.format].by_index != 0);
-  const fovea::UnitChunks chunks = fovea::unit_chunks(rule, tiles, fovea::stays_whole(rule, group, packed_rows));
+  const fovea::UnitChunks chunks = fovea::unit_chunks(rule, tiles, fovea::stays_whole(rule, group.format, packed_rows));
   for (int i = 0; i < chunks.count; ++i) {
     const fovea::Span chunk = chunks.chunk(i);
     const fovea::Span columns = fovea::columns_of_tiles(tiles, chunk.begin, chunk.end, config.tile_kv, group.num_cols);

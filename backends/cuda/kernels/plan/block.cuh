@@ -6,30 +6,27 @@
 
 namespace fovea::cuda::plan {
 
-/// Values of whole words, moved between lanes word by word.
+/// A value of whole words from another lane, word by word.
+template <class T, class Shuffle>
+__device__ __forceinline__ T shuffled(const T& value, const Shuffle& shuffle) {
+  static_assert(sizeof(T) % 4 == 0, "words");
+  struct Words {
+    uint32_t word[sizeof(T) / 4];
+  };
+  Words words = __builtin_bit_cast(Words, value);
+#pragma unroll
+  for (uint32_t i = 0; i < sizeof(T) / 4; ++i) {
+    words.word[i] = shuffle(words.word[i]);
+  }
+  return __builtin_bit_cast(T, words);
+}
 template <class T>
 __device__ __forceinline__ T from_lane_below(const T& value, int32_t lanes) {
-  static_assert(sizeof(T) % 4 == 0, "words");
-  T result;
-  const uint32_t* from = reinterpret_cast<const uint32_t*>(&value);
-  uint32_t* to = reinterpret_cast<uint32_t*>(&result);
-#pragma unroll
-  for (uint32_t i = 0; i < sizeof(T) / 4; ++i) {
-    to[i] = __shfl_up_sync(0xffffffffu, from[i], static_cast<uint32_t>(lanes));
-  }
-  return result;
+  return shuffled(value, [&](uint32_t word) { return __shfl_up_sync(0xffffffffu, word, static_cast<uint32_t>(lanes)); });
 }
-
 template <class T>
 __device__ __forceinline__ T from_lane(const T& value, int32_t lane) {
-  T result;
-  const uint32_t* from = reinterpret_cast<const uint32_t*>(&value);
-  uint32_t* to = reinterpret_cast<uint32_t*>(&result);
-#pragma unroll
-  for (uint32_t i = 0; i < sizeof(T) / 4; ++i) {
-    to[i] = __shfl_sync(0xffffffffu, from[i], lane);
-  }
-  return result;
+  return shuffled(value, [&](uint32_t word) { return __shfl_sync(0xffffffffu, word, lane); });
 }
 
 struct Plus {
@@ -41,41 +38,63 @@ struct Plus {
 
 class Block {
  public:
-  /// `totals`: kTotalsBytes of shared memory.
-  __device__ __forceinline__ explicit Block(void* totals) : totals_(totals) {}
+  /// `shared`: kBlockBytes of shared memory.
+  __device__ __forceinline__ explicit Block(char* shared) : totals_(shared), counters_(reinterpret_cast<int32_t*>(shared + kTotalsBytes)) {}
 
   template <class Step>
   __device__ __forceinline__ void each(int32_t count, const Step& step) const {
 #pragma unroll 1
-    for (int32_t i = thread(); i < count; i += threads()) {
+    for (int32_t i = thread(); i < count; i += kThreads) {
       step(i);
     }
     __syncthreads();
   }
   template <class Step>
   __device__ __forceinline__ void once(const Step& step) const {
+    first(step);
+    __syncthreads();
+  }
+  /// One thread's step, that nothing here waits for: without a barrier.
+  template <class Step>
+  __device__ __forceinline__ void first(const Step& step) const {
     if (threadIdx.x == 0) {
       step();
     }
-    __syncthreads();
+  }
+  /// Is it true of some step?
+  template <class Step>
+  __device__ __forceinline__ bool any(int32_t count, const Step& step) const {
+    int32_t found = 0;
+#pragma unroll 1
+    for (int32_t i = thread(); i < count; i += kThreads) {
+      found |= static_cast<int32_t>(step(i));
+    }
+    return __syncthreads_or(found) != 0;
   }
 
-  /// out[i] = value(0) + .. + value(i - 1), out[count] the total. `out` may be where value reads.
+  /// out[i] = value(0) + .. + value(i - 1), out[count] the total. `out` may be where value reads. A warp has a piece, lanes side by side.
   template <class T, class Value>
-  __device__ __forceinline__ T scan(int32_t count, T start, const Value& value, T* out) const {
-    const int32_t each = ceil_div(count, threads()), begin = min_(count, thread() * each), end = min_(count, begin + each);
-    T sum = start;
+  __device__ __forceinline__ T scan(int32_t count, T zero, const Value& value, T* out) const {
+    const int32_t each = piece(count), begin = warp() * each, end = min_(count, begin + each);
+    T sum = zero;
 #pragma unroll 1
-    for (int32_t i = begin; i < end; ++i) {
+    for (int32_t i = begin + lane(); i < end; i += 32) {
       sum = sum + value(i);
     }
     T total;
-    T running = sum_before(sum, start, Plus{}, total);
+    const T upto_sum = scan_of_warp(sum, Plus{});
+    T running = sum_before_warp(upto_sum, zero, Plus{}, total);
 #pragma unroll 1
-    for (int32_t i = begin; i < end; ++i) {
-      const T here = value(i);
-      out[i] = running;
-      running = running + here;
+    for (int32_t i = begin + lane(); i - lane() < end; i += 32) {
+      T upto = upto_sum;  // of one round the sum is the value
+      if (each > 32) {
+        upto = scan_of_warp(i < end ? value(i) : zero, Plus{});
+      }
+      const T below = from_lane_below(upto, 1);
+      if (i < end) {
+        out[i] = lane() > 0 ? running + below : running;
+      }
+      running = running + from_lane(upto, 31);
     }
     if (threadIdx.x == 0) {
       out[count] = total;
@@ -87,17 +106,20 @@ class Block {
   /// array[i] = join of array[0] .. array[i].
   template <class T, class Join>
   __device__ __forceinline__ void scan_inclusive(int32_t count, T* array, const Join& join) const {
-    const int32_t each = ceil_div(count, threads()), begin = min_(count - 1, thread() * each), end = min_(count, begin + each);
+    const int32_t each = ceil_div(count, kThreads), begin = min_(count - 1, thread() * each), end = min_(count, begin + each);
     // Threads without elements repeat the last: join(x, x) is x, and nothing comes behind them.
+    const T start = array[0];  // joins everything already: it changes nothing
     T sum = array[begin];
 #pragma unroll 1
     for (int32_t i = begin + 1; i < end; ++i) {
       sum = join(sum, array[i]);
     }
     T total;
-    const T before = sum_before(sum, array[0], join, total);  // array[0] joins everything already: it changes nothing
+    const T upto = scan_of_warp(sum, join);
+    const T below = from_lane_below(upto, 1);
+    T running = sum_before_warp(upto, start, join, total);
+    running = lane() > 0 ? join(running, below) : running;
     if (thread() * each < count) {
-      T running = before;
 #pragma unroll 1
       for (int32_t i = begin; i < end; ++i) {
         running = join(running, array[i]);
@@ -111,12 +133,49 @@ class Block {
   __device__ __forceinline__ T sum(int32_t count, const Value& value) const {
     T own = 0;
 #pragma unroll 1
-    for (int32_t i = thread(); i < count; i += threads()) {
+    for (int32_t i = thread(); i < count; i += kThreads) {
       own = own + static_cast<T>(value(i));
     }
     T total;
-    sum_before(own, T{0}, Plus{}, total);
+    sum_before_warp(scan_of_warp(own, Plus{}), T{0}, Plus{}, total);
     return total;
+  }
+
+  /// write(i, place) for all i: places in descending order of key(i) (0 .. kMaxKeys - 1), equal keys in the order of i.
+  template <class Key, class Write>
+  __device__ __forceinline__ void sort_descending(int32_t count, const Key& key, const Write& write) const {
+    const int32_t each = piece(count), begin = warp() * each, end = min_(count, begin + each);
+    counters_[thread()] = 0;
+    __syncthreads();
+#pragma unroll 1
+    for (int32_t i = begin + lane(); i - lane() < end; i += 32) {
+      const int32_t mine = i < end ? key(i) : kMaxKeys;
+      const uint32_t same = __match_any_sync(0xffffffffu, mine);
+      if (i < end && (same & lanes_below()) == 0) {
+        counter(mine) += __popc(same);
+      }
+      __syncwarp();
+    }
+    __syncthreads();
+    int32_t total;
+    const int32_t own = counters_[thread()];
+    const int32_t upto = scan_of_warp(own, Plus{});
+    counters_[thread()] = sum_before_warp(upto, 0, Plus{}, total) + upto - own;
+    __syncthreads();
+#pragma unroll 1
+    for (int32_t i = begin + lane(); i - lane() < end; i += 32) {
+      const int32_t mine = i < end ? key(i) : kMaxKeys;
+      const uint32_t same = __match_any_sync(0xffffffffu, mine);
+      if (i < end) {
+        write(i, counter(mine) + __popc(same & lanes_below()));
+      }
+      __syncwarp();
+      if (i < end && (same & lanes_below()) == 0) {
+        counter(mine) += __popc(same);
+      }
+      __syncwarp();
+    }
+    __syncthreads();
   }
 
   /// What a shared word holds, the same for every thread: nobody writes it before all have read.
@@ -138,45 +197,49 @@ class Block {
   __device__ __forceinline__ void publish() const { __threadfence_system(); }
 
  private:
-  __device__ __forceinline__ static int32_t threads() { return static_cast<int32_t>(blockDim.x); }
-  __device__ __forceinline__ static int32_t thread() { return static_cast<int32_t>(threadIdx.x); }
+  static constexpr int32_t kWarps = kThreads / 32, kMaxKeys = 32;
+  static_assert(kWarps <= 32 && kMaxKeys * kWarps == kThreads, "a counter a thread");
 
-  /// The join of `start` and what the threads before this one bring; `total`: of all.
+  __device__ __forceinline__ static int32_t thread() { return static_cast<int32_t>(threadIdx.x); }
+  __device__ __forceinline__ static int32_t lane() { return thread() % 32; }
+  __device__ __forceinline__ static int32_t warp() { return thread() / 32; }
+  __device__ __forceinline__ static uint32_t lanes_below() { return (1u << lane()) - 1; }
+  /// Of `count` for a warp: whole rounds of its lanes.
+  __device__ __forceinline__ static int32_t piece(int32_t count) { return ceil_div(count, kThreads) * 32; }
+  /// Of this warp and a key: those of larger keys come first, then those of warps before.
+  __device__ __forceinline__ int32_t& counter(int32_t key) const { return counters_[(kMaxKeys - 1 - key) * kWarps + warp()]; }
+
+  /// Of lanes up to this one.
   template <class T, class Join>
-  __device__ __forceinline__ T sum_before(const T& own, const T& start, const Join& join, T& total) const {
-    static_assert(sizeof(T) * 32 <= kTotalsBytes, "a warp's total");
-    const int32_t warps = threads() / 32;
-    const int32_t lane = thread() % 32, warp = thread() / 32;
-    T sum = own;
+  __device__ __forceinline__ static T scan_of_warp(T sum, const Join& join) {
 #pragma unroll
     for (int32_t step = 1; step < 32; step *= 2) {
       const T below = from_lane_below(sum, step);
-      if (lane >= step) {
+      if (lane() >= step) {
         sum = join(below, sum);
       }
     }
-    T* totals = static_cast<T*>(totals_);
-    if (lane == 31) {
-      totals[warp] = sum;
-    }
-    T before = from_lane_below(sum, 1);
-    __syncthreads();
-    T of_warps = totals[min_(lane, warps - 1)];
-#pragma unroll
-    for (int32_t step = 1; step < 32; step *= 2) {
-      const T below = from_lane_below(of_warps, step);
-      if (lane >= step) {
-        of_warps = join(below, of_warps);
-      }
-    }
-    total = join(start, from_lane(of_warps, warps - 1));
-    const T warps_before = from_lane(of_warps, max_(0, warp - 1));
-    const T first = warp > 0 ? join(start, warps_before) : start;
-    __syncthreads();  // Order: totals are read before they are written again
-    return lane > 0 ? join(first, before) : first;
+    return sum;
   }
 
-  void* totals_;
+  /// The join of `start` and what the warps before this one bring, lane 31's `upto` each; `total`: of all.
+  template <class T, class Join>
+  __device__ __forceinline__ T sum_before_warp(const T& upto, const T& start, const Join& join, T& total) const {
+    static_assert(sizeof(T) * kWarps <= kTotalsBytes, "a warp's total");
+    T* totals = reinterpret_cast<T*>(totals_);
+    if (lane() == 31) {
+      totals[warp()] = upto;
+    }
+    __syncthreads();
+    const T of_warps = scan_of_warp(totals[min_(lane(), kWarps - 1)], join);
+    total = join(start, from_lane(of_warps, kWarps - 1));
+    const T before = from_lane(of_warps, max_(0, warp() - 1));
+    __syncthreads();  // Order: totals are read before they are written again
+    return warp() > 0 ? join(start, before) : start;
+  }
+
+  char* totals_;
+  int32_t* counters_;
 };
 
 }  // namespace fovea::cuda::plan

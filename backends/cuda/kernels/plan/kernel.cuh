@@ -15,23 +15,13 @@ __device__ __forceinline__ void plan(const PlannerParams& params, int32_t shared
   ptx::wait_for_previous_grid();
   ptx::let_next_grid_start();
   Block block(shared);
-  const int32_t mask = static_cast<int32_t>(blockIdx.x), part = mask - params.num_masks;
-  PlannerScratch scratch{shared + kTotalsBytes, shared_bytes - kTotalsBytes,
-                         params.scratch + min_(mask, params.num_masks - 1) * params.scratch_bytes};
-  PlannerState& state = *scratch.take<PlannerState>(1);
-  const int32_t parts = static_cast<int32_t>(gridDim.x) - params.num_masks;
+  const int32_t index = static_cast<int32_t>(blockIdx.x), num_blocks = static_cast<int32_t>(gridDim.x);
+  const PlannerScratch scratch{shared + kBlockBytes, shared_bytes - kBlockBytes,
+                               params.scratch + min_(index, params.num_masks - 1) * params.scratch_bytes};
   if constexpr (kSimple) {
-    if (part < 0) {
-      write_schedule(block, params, state, SimpleSource{params.batch}, mask, scratch);
-    } else {
-      write_simple_batch(block, params, state, part, parts);
-    }
+    plan_simple(block, params, scratch, index, num_blocks);
   } else {
-    if (part < 0) {
-      write_schedule(block, params, state, GeneralSource{state.batch}, mask, scratch);
-    } else {
-      write_batch(block, params, state, part, parts);
-    }
+    plan_general(block, params, scratch, index, num_blocks);
   }
 }
 
