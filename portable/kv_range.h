@@ -134,6 +134,16 @@ struct VisibleTiles {
   FOVEA_FN constexpr int32_t tile(int32_t n) const { return n < first.length() ? first.begin + n : second.begin + (n - first.length()); }
 };
 
+/// Is one span all that positions_some_see() can be?
+FOVEA_FN constexpr bool is_one_span(KvRange range) { return range.num_sink == 0 && range.chunk == 0; }
+
+/// visible_columns() of a range that is_one_span(), of columns in order one apart.
+FOVEA_FN constexpr Span visible_span(KvRange range, QueryPositions q, int32_t kv_pos, int32_t num_cols) {
+  const int32_t top = range.right == kUnbounded ? kUnbounded : q.hi + range.right + 1;
+  const int32_t bottom = range.left == kUnbounded ? 0 : max_(0, q.lo - range.left);
+  return {min_(num_cols, max_(0, bottom - kv_pos)), min_(num_cols, max_(0, top - kv_pos))};
+}
+
 /// A divisor known to be a power of two: shifts where a run-time divisor would divide.
 struct PowerOfTwo {
   int32_t shift;

@@ -10,16 +10,21 @@ namespace fovea {
 /// Memory for a block's arrays: shared while there is room, else global. Copies take the same again.
 struct PlannerScratch {
   char* shared;
-  int64_t shared_left;
+  int32_t shared_left;
   char* global;
 
-  template <class T>
+  /// kShared: the launch knows that there is room, and the compiler that it is shared memory.
+  template <class T, bool kShared = false>
   FOVEA_FN T* take(int32_t count) {
-    const int64_t bytes = ceil_div(static_cast<int64_t>(count) * static_cast<int64_t>(sizeof(T)), int64_t{16}) * 16;
-    char*& from = bytes <= shared_left ? shared : global;
-    T* array = reinterpret_cast<T*>(from);
-    shared_left -= bytes <= shared_left ? bytes : 0;
-    from += bytes;
+    const int64_t bytes = (static_cast<int64_t>(count) * static_cast<int64_t>(sizeof(T)) + 15) & ~int64_t{15};
+    T* array = reinterpret_cast<T*>(shared);
+    if (kShared || bytes <= shared_left) {
+      shared += bytes;
+      shared_left -= static_cast<int32_t>(bytes);
+    } else {
+      array = reinterpret_cast<T*>(global);
+      global += bytes;
+    }
     return array;
   }
 };

@@ -16,7 +16,8 @@ struct PlannerState {
   int32_t void_error;   // BatchError of the batch as a whole
   int32_t bad_request;  // the first; kNone
   int32_t bad_group;
-  int32_t used_configs;  // bit c: groups have work for it
+  int32_t used_configs;                // bit c: groups have work for it
+  uint64_t totals[kMaxKernelConfigs];  // what their groups cost
 };
 
 /// Says what is wrong with the batch as a whole.
@@ -104,10 +105,10 @@ FOVEA_CALLED_FN PlanStatus describe_errors(const PlannerParams& params, const Pl
   return status;
 }
 
-/// Says what was found wrong, unless something before it waits to be read.
+/// Says what was found wrong, unless something before it waits to be read. Without a barrier: nothing found changes any more.
 template <class Block>
 FOVEA_DEVICE_FN void report_errors(Block& block, const PlannerParams& params, PlannerState& s, const BatchView& b) {
-  block.once([&] {
+  block.first([&] {
     volatile int32_t* waiting = &params.status->error;
     if ((s.void_error == kNone && s.bad_request == kNone && s.bad_group == kNone) || *waiting != 0) {
       return;

@@ -7,12 +7,10 @@
 
 namespace fovea {
 
-/// All groups, and what is counted over them.
-struct GroupArrays {
+struct PlannedGroups {
   int32_t count;
   PlannedGroup* groups;
-  int32_t* visible_tiles;                    // of groups of form ranges
-  uint64_t* cost_before[kMaxKernelConfigs];  // of form ranges: of that configuration's groups, one more than groups
+  uint64_t* costs;  // of every configuration of form ranges that is used, in order: its cost before each group, one more than groups
 };
 
 /// All row tiles of list configurations, in group order.
@@ -52,7 +50,7 @@ FOVEA_FN int32_t last_not_above(int32_t lo, int32_t hi, Value wanted, const Key&
 }
 
 template <class Block>
-FOVEA_DEVICE_FN RowTiles measure_row_tiles(Block& block, const PlannerParams& params, const GroupArrays& all, KvRange range,
+FOVEA_DEVICE_FN RowTiles measure_row_tiles(Block& block, const PlannerParams& params, const PlannedGroups& all, KvRange range,
                                            PlannerScratch& scratch) {
   RowTiles tiles;
   tiles.before = scratch.template take<int32_t>(all.count + 1);
@@ -79,7 +77,7 @@ FOVEA_DEVICE_FN RowTiles measure_row_tiles(Block& block, const PlannerParams& pa
 /// One configuration's list on its way.
 struct ListPlan {
   const PlannerParams& params;
-  const GroupArrays& all;
+  const PlannedGroups& all;
   const RowTiles& tiles;
   int32_t config;
   ChunkRule rule;
@@ -158,7 +156,7 @@ struct ListPlan {
 
 /// Items and merges of form list. Returns the partial slots used.
 template <class Block>
-FOVEA_DEVICE_FN int32_t write_list(Block& block, const PlannerParams& params, const GroupArrays& groups, const RowTiles& tiles, int32_t c,
+FOVEA_DEVICE_FN int32_t write_list(Block& block, const PlannerParams& params, const PlannedGroups& groups, const RowTiles& tiles, int32_t c,
                                    uint64_t total, Span slots, const PlannerSchedule& out, PlannerScratch scratch) {
   const KernelConfig& config = params.configs[c];
   const ChunkRule rule = params.fixed_splits ? ChunkRule{.split_tiles = params.split_tokens / params.tile_kv[c],

@@ -63,7 +63,7 @@ struct PlannerParams {
   Divisor rows_of_tile[kMaxKernelConfigs];  // rows_per_tile()
   Divisor tile_kv[kMaxKernelConfigs];
   Divisor num_kv_heads, group_size;
-  int32_t num_configs, num_workers;
+  int32_t num_configs, num_ranges_configs, num_workers;
   int32_t max_row_groups, max_slots;
   int32_t fixed_splits;  // cut by split_tokens; else by throughput_rule()
   int32_t split_tokens;
@@ -84,6 +84,7 @@ struct PlannerParams {
   int32_t write_groups;  // requests, groups, row refs, composed rows too
   char* scratch;         // num_masks times scratch_bytes, for what has no room in shared memory
   int64_t scratch_bytes;
+  int64_t groups_bytes;  // of them: of all but lists and the requests of general batches
 };
 static_assert(sizeof(PlannerParams) <= 4096, "a kernel's parameters");
 

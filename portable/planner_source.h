@@ -45,9 +45,8 @@ FOVEA_FN bool is_bad_request(const BatchView&, const PlannedRequests& requests, 
 struct SourcedGroup {
   Request request;  // of a simple batch
   RowGroup group;
-  BatchError error;
   bool bad_rows;  // which query tokens are whose is not known
-  bool bad_request;
+  bool bad_request, bad_group;
 };
 
 /// Any batch, with its true counts.
@@ -59,7 +58,7 @@ struct GeneralSource {
   FOVEA_FN SourcedGroup group(int32_t g) const {
     const int32_t i = format_of_group(batch, g), entry = g - batch.formats[i].first_group;
     SourcedGroup x;
-    x.error = error_of_group(batch.formats[i], entry);
+    x.bad_group = error_of_group(batch.formats[i], entry) != BatchError::none;
     x.group = make_row_group(batch, requests, i, entry);
     x.bad_rows = x.bad_request = false;  // found before
     return x;
@@ -84,27 +83,27 @@ struct SimpleSource {
     const int32_t q_pos = batch.q_pos != nullptr ? batch.q_pos[r] : 0;
 
     SourcedGroup x;
-    x.error = BatchError::none;
-    const auto wrong = [&](bool is, BatchError error) { x.error = is && x.error == BatchError::none ? error : x.error; };
-    int64_t entries = f.num_entries;
+    bool bad = false;
+    int32_t entries = static_cast<int32_t>(min_<int64_t>(f.num_entries, kUnbounded));
     if (f.page_indptr != nullptr) {
-      wrong(begin < 0 || end < begin || end > f.num_entries, BatchError::page_indptr);
+      bad = begin < 0 || end < begin || end > entries;
       entries = end - begin;
       x.group.table_begin = begin;
     } else {
-      wrong(f.table_rows != nullptr && (row < 0 || row >= f.num_table_rows), BatchError::table_rows);
+      bad = f.table_rows != nullptr && (row < 0 || row >= f.num_table_rows);
       x.group.table_begin = row * f.table_row_stride;
     }
-    int64_t tokens = f.has_table ? entries * f.page_size : entries;
+    const int64_t room = static_cast<int64_t>(entries) * f.page_size;
+    int64_t tokens = f.has_table ? room : entries;
     if (f.kv_len != nullptr) {
-      wrong(given < 0 || given > entries * f.page_size, BatchError::kv_len);
+      bad |= given < 0 || given > room;
       tokens = given;
     } else if (f.has_table && f.last_page_len != nullptr && entries > 0) {
-      wrong(given < 1 || given > f.page_size, BatchError::last_page_len);
+      bad |= given < 1 || given > f.page_size;
       tokens += given - f.page_size;
     }
-    wrong(tokens > f.max_tokens, BatchError::tokens);
-    const int32_t num_cols = x.error == BatchError::none ? static_cast<int32_t>(tokens) : 0;
+    x.bad_group = bad || tokens > f.max_tokens;
+    const int32_t num_cols = x.bad_group ? 0 : static_cast<int32_t>(tokens);
 
     Request& q = x.request;
     q.qo_begin = qo_begin;
@@ -135,49 +134,56 @@ struct SimpleSource {
 };
 
 /// What a schedule needs of a group, once it has been made.
-struct PlannedGroup {
-  int32_t q_pos, kv_pos, kv_pos_stride, num_cols;
+struct alignas(8) PlannedGroup {
+  int32_t tiles;  // visible ones, of a group of form ranges
   int32_t packed_rows;
   uint16_t kv_head;  // kAllHeads
   int8_t config;     // -1: no rows, no work
   uint8_t format : 3;
   uint8_t anywhere : 1;  // its rows have RowRefs
   uint8_t by_index : 1;
+  int32_t q_pos, num_cols, kv_pos, kv_pos_stride;
 
   FOVEA_FN int32_t heads(int32_t num_kv_heads) const { return kv_head == kAllHeads ? num_kv_heads : 1; }
   /// As items name it.
   FOVEA_FN uint16_t head(int32_t h) const { return kv_head == kAllHeads ? static_cast<uint16_t>(h) : kv_head; }
 };
-static_assert(sizeof(PlannedGroup) == 24 && kMaxFormats <= 8);
-
-FOVEA_FN PlannedGroup planned_group(const PlannerParams& params, const RowGroup& group, bool by_index) {
-  const int32_t packed_rows = packed_rows_of(group, params.group_size.value);
-  PlannedGroup g;
-  g.q_pos = group.q_pos;
-  g.kv_pos = group.kv_pos;
-  g.kv_pos_stride = group.kv_pos_stride;
-  g.num_cols = group.num_cols;
-  g.packed_rows = packed_rows;
-  g.kv_head = group.kv_head;
-  g.config = packed_rows > 0 ? static_cast<int8_t>(config_of(params.configs, params.num_configs, packed_rows)) : int8_t{-1};
-  g.format = static_cast<uint8_t>(group.format) & 7u;
-  g.anywhere = group.rows >= 0;
-  g.by_index = by_index;
-  return g;
-}
+static_assert(sizeof(PlannedGroup) == 32 && kMaxFormats <= 8);
 
 /// unit_tiles(), with products where it divides.
 FOVEA_FN VisibleTiles tiles_of_rows(const PlannerParams& params, KvRange range, const PlannedGroup& group, int32_t row_begin,
                                     int32_t row_end) {
+  const Divisor tile_kv = params.tile_kv[group.config];
   QueryPositions q{-kAnyPosition, kAnyPosition};
   if (!group.anywhere) {
     q = {group.q_pos + row_begin / params.group_size, group.q_pos + (row_end - 1) / params.group_size};
+  }
+  if (is_one_span(range) && group.kv_pos_stride == 1 && !group.by_index) {
+    const Span columns = visible_span(range, q, group.kv_pos, group.num_cols);
+    return columns.empty() ? VisibleTiles{} : VisibleTiles{Span{columns.begin / tile_kv, ceil_div(columns.end, tile_kv)}, Span{}};
   }
   RowGroup columns_of_group;
   columns_of_group.num_cols = group.num_cols;
   columns_of_group.kv_pos = group.kv_pos;
   columns_of_group.kv_pos_stride = group.kv_pos_stride;
-  return visible_tiles(visible_columns(columns_of_group, range, q, group.by_index), params.tile_kv[group.config]);
+  return visible_tiles(visible_columns(columns_of_group, range, q, group.by_index), tile_kv);
+}
+
+FOVEA_FN PlannedGroup planned_group(const PlannerParams& params, const RowGroup& group, bool by_index, KvRange range) {
+  PlannedGroup g;
+  g.packed_rows = packed_rows_of(group, params.group_size.value);
+  g.kv_head = group.kv_head;
+  g.config = g.packed_rows > 0 ? static_cast<int8_t>(config_of(params.configs, params.num_configs, g.packed_rows)) : int8_t{-1};
+  g.format = static_cast<uint8_t>(group.format) & 7u;
+  g.anywhere = group.rows >= 0;
+  g.by_index = by_index;
+  g.q_pos = group.q_pos;
+  g.num_cols = group.num_cols;
+  g.kv_pos = group.kv_pos;
+  g.kv_pos_stride = group.kv_pos_stride;
+  g.tiles =
+      g.config >= 0 && params.configs[g.config].form == PlanForm::ranges ? tiles_of_rows(params, range, g, 0, g.packed_rows).count() : 0;
+  return g;
 }
 
 }  // namespace fovea

@@ -26,6 +26,7 @@ struct Step {
   std::vector<std::int32_t> kv_len = std::vector<std::int32_t>(kMaxRequests);
   std::vector<std::int32_t> table = std::vector<std::int32_t>(static_cast<std::size_t>(kMaxRequests * kWidth));
   std::int32_t num_requests = 0;
+  bool makes_sense = true;  // else it is planned as one of no requests
 };
 
 /// Eight layers with tensors of their own and one cache, on a GPU.
@@ -72,7 +73,7 @@ class Model {
 
   /// The same requests from the host; what is bad has no tokens.
   void plan_on_host(Stream stream) {
-    const std::size_t n = static_cast<std::size_t>(step_.num_requests);
+    const std::size_t n = step_.makes_sense ? static_cast<std::size_t>(step_.num_requests) : 0;
     std::vector<std::int32_t> kv_len(step_.kv_len.begin(), step_.kv_len.begin() + static_cast<std::ptrdiff_t>(n));
     for (std::int32_t& tokens : kv_len) {
       tokens = tokens < 0 || tokens > kWidth * kPageSize ? 0 : tokens;
@@ -146,8 +147,20 @@ class Model {
   Plan on_host, on_device;
 };
 
-/// 0 to all requests; none, few or many query tokens; no, few or many tokens of KV; sometimes lengths that are none, and page ids that are
-/// none behind a request's own.
+/// A number of requests or query tokens that can't be.
+void break_rows(std::mt19937& random, Step& step) {
+  const auto between = [&](int low, int high) { return std::uniform_int_distribution<int>(low, high)(random); };
+  constexpr std::int32_t kNoCount[] = {-1, kMaxRequests + 1, 1 << 30}, kNoRow[] = {-1, static_cast<std::int32_t>(kMaxRows) + 1, 1 << 30};
+  step.makes_sense = false;
+  if (step.num_requests == 0 || between(0, 1) == 0) {
+    step.num_requests = kNoCount[between(0, 2)];
+  } else {
+    step.qo_indptr[static_cast<std::size_t>(between(0, step.num_requests))] = kNoRow[between(0, 2)];
+  }
+}
+
+/// 0 to all requests; none, few or many query tokens; no, few or many tokens of KV; sometimes lengths or rows that are none, and page ids
+/// that are none behind a request's own.
 Step random_step(std::mt19937& random, bool& bad) {
   const auto between = [&](int low, int high) { return std::uniform_int_distribution<int>(low, high)(random); };
   Step step;
@@ -170,6 +183,10 @@ Step random_step(std::mt19937& random, bool& bad) {
   for (std::size_t r = static_cast<std::size_t>(step.num_requests); r < kMaxRequests; ++r) {
     step.qo_indptr[r + 1] = between(-1000000, 1000000);  // of nobody
     step.kv_len[r] = between(-1000000, 1000000);
+  }
+  if (between(0, 29) == 0) {
+    break_rows(random, step);
+    bad = true;
   }
   return step;
 }
@@ -197,7 +214,7 @@ TEST_F(CudaDevicePlan, ReplaysOfAPlanWithItsLayersPlanAnew) {
     model.plan_on_device(stream.get());
     model.run(model.on_device, stream.get());
   });
-  std::int32_t bad_steps = 0;
+  std::int32_t bad_steps = 0, senseless_steps = 0;
   for (int replay = 0; replay < 1000; ++replay) {
     const Step step = random_step(random, bad);
     model.write(step);
@@ -207,12 +224,14 @@ TEST_F(CudaDevicePlan, ReplaysOfAPlanWithItsLayersPlanAnew) {
     const std::vector<std::string> status = gpu_->status();
     ASSERT_EQ(status.size(), bad ? 1u : 0u) << "replay " << replay << (status.empty() ? "" : status[0]);
     bad_steps += bad;
+    senseless_steps += !step.makes_sense;
     model.forget_outputs();
     model.plan_on_host(stream.get());
     model.run(model.on_host, stream.get());
     ASSERT_EQ(got == model.outputs(stream.get()), true) << "replay " << replay << " of " << step.num_requests << " requests";
   }
   EXPECT_GT(bad_steps, 100);
+  EXPECT_GT(senseless_steps, 10);
 }
 
 TEST_F(CudaDevicePlan, TheSamePlanAsTheHosts) {

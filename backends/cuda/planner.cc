@@ -11,14 +11,14 @@ namespace {
 constexpr std::string_view kSource = R"(// fovea: the planner
 #include "backends/cuda/kernels/plan/kernel.cuh"
 
-extern "C" __global__ void __launch_bounds__(fovea::cuda::plan::kThreads, 1)
-plan(const __grid_constant__ fovea::PlannerParams params, int shared_bytes) {
-  fovea::cuda::plan::plan<false>(params, shared_bytes);
-}
-extern "C" __global__ void __launch_bounds__(fovea::cuda::plan::kThreads, 1)
-plan_simple(const __grid_constant__ fovea::PlannerParams params, int shared_bytes) {
-  fovea::cuda::plan::plan<true>(params, shared_bytes);
-}
+#define FOVEA_PLAN(name, batches)                                                    \
+  extern "C" __global__ void __launch_bounds__(fovea::cuda::plan::kThreads, 1)       \
+  name(const __grid_constant__ fovea::PlannerParams params, int shared_bytes) {      \
+    fovea::cuda::plan::plan<fovea::cuda::plan::Batches::batches>(params, shared_bytes); \
+  }
+FOVEA_PLAN(plan, general)
+FOVEA_PLAN(plan_simple, simple)
+FOVEA_PLAN(plan_simple_in_shared_memory, simple_in_shared_memory)
 )";
 
 }  // namespace
@@ -40,18 +40,21 @@ Planner::Planner(const Gpu& gpu, const Compiler& compiler) : gpu_(gpu) {
   module_ = std::make_unique<CubinModule>(gpu, cubins[0].bytes, request.label);
   general_ = module_->function("plan", gpu.max_shared_bytes);
   simple_ = module_->function("plan_simple", gpu.max_shared_bytes);
+  simple_in_shared_memory_ = module_->function("plan_simple_in_shared_memory", gpu.max_shared_bytes);
 }
 
 void Planner::plan(const PlannerParams& params, Stream stream) const {
   int shared_bytes = static_cast<int>(
-      std::min<std::int64_t>(gpu_.max_shared_bytes, plan::kBlockBytes + ceil_div<std::int64_t>(params.scratch_bytes, 16) * 16));
+      std::min<std::int64_t>(gpu_.max_shared_bytes, plan::kArraysAt + ceil_div<std::int64_t>(params.scratch_bytes, 16) * 16));
   const int writers =
       params.write_groups ? static_cast<int>(std::clamp(ceil_div(params.max_row_groups, plan::kGroupsOfBlock), 1, plan::kMaxWriters)) : 0;
   void* parameters[] = {const_cast<PlannerParams*>(&params), &shared_bytes};
   const ContextScope scope(gpu_.context());
   launch(gpu_,
          {.kernel = "plan",
-          .function = params.simple ? simple_ : general_,
+          .function = !params.simple                                          ? general_
+                      : plan::kArraysAt + params.groups_bytes <= shared_bytes ? simple_in_shared_memory_
+                                                                              : simple_,
           .grid = params.num_masks + writers,
           .threads = plan::kThreads,
           .shared_bytes = shared_bytes},

@@ -9,26 +9,32 @@ namespace fovea {
 
 namespace {
 
-constexpr std::int64_t kAlignment = 16;
+std::int64_t array_bytes(std::int64_t count, std::size_t bytes) {
+  return ceil_div(count * static_cast<std::int64_t>(bytes), std::int64_t{16}) * 16;
+}
 
-std::int64_t aligned(std::int64_t bytes) { return ceil_div(bytes, kAlignment) * kAlignment; }
+/// Of form ranges.
+std::int32_t num_ranges_configs(const PlanCapacity& c) {
+  return static_cast<std::int32_t>(std::count(c.max_items, c.max_items + c.num_configs, 0));
+}
+
+std::int64_t groups_bytes(const PlanCapacity& c) {
+  return array_bytes(c.max_row_groups, sizeof(PlannedGroup)) +
+         array_bytes(num_ranges_configs(c) * (std::int64_t{c.max_row_groups} + 1), sizeof(std::uint64_t)) +
+         array_bytes(c.num_workers + 1, sizeof(RangePlace)) + array_bytes(c.num_workers + 1, sizeof(RangeCounts));
+}
 
 }  // namespace
 
 std::int64_t planner_scratch_bytes(const PlanCapacity& c) {
-  const std::int64_t groups = c.max_row_groups, tiles = c.max_row_tiles, workers = c.num_workers;
-  const std::int64_t head_items = tiles + c.max_slots;
-  const auto array = [](std::int64_t count, std::size_t bytes) { return aligned(count * static_cast<std::int64_t>(bytes)); };
-  const std::int64_t of_requests = array(c.max_requests, sizeof(Request)) + array(c.max_requests, sizeof(std::int32_t));
-  const std::int64_t of_groups = array(groups, sizeof(PlannedGroup)) + array(groups, sizeof(std::int32_t)) +
-                                 kMaxKernelConfigs * array(groups + 1, sizeof(std::uint64_t));
-  const std::int64_t of_ranges = array(workers + 1, sizeof(RangePlace)) + array(workers + 1, sizeof(RangeCounts));
+  const std::int64_t groups = c.max_row_groups, tiles = c.max_row_tiles, head_items = tiles + c.max_slots;
+  const std::int64_t of_requests = array_bytes(c.max_requests, sizeof(Request)) + array_bytes(c.max_requests, sizeof(std::int32_t));
   const std::int64_t of_tiles =
-      array(groups + 1, sizeof(std::int32_t)) + array(tiles, sizeof(std::int32_t)) + array(tiles, sizeof(VisibleTiles));
-  const std::int64_t of_lists = array(tiles + 1, sizeof(ListCounts)) + array(groups + 1, sizeof(ListCounts)) +
-                                array(head_items, sizeof(HeadItem)) +
-                                array(*std::max_element(c.max_items, c.max_items + c.num_configs), sizeof(std::int32_t));
-  return aligned(sizeof(PlannerState)) + of_requests + of_groups + of_tiles + std::max(of_ranges, of_lists);
+      array_bytes(groups + 1, sizeof(std::int32_t)) + array_bytes(tiles, sizeof(std::int32_t)) + array_bytes(tiles, sizeof(VisibleTiles));
+  const std::int64_t of_lists = array_bytes(tiles + 1, sizeof(ListCounts)) + array_bytes(groups + 1, sizeof(ListCounts)) +
+                                array_bytes(head_items, sizeof(HeadItem)) +
+                                array_bytes(*std::max_element(c.max_items, c.max_items + c.num_configs), sizeof(std::int32_t));
+  return groups_bytes(c) + of_requests + of_tiles + of_lists;
 }
 
 PlannerParams planner_params(const Problem& problem, const Choice& choice, const PlanCapacity& capacity, const BatchView& batch,
@@ -41,6 +47,8 @@ PlannerParams planner_params(const Problem& problem, const Choice& choice, const
     p.rows_of_tile[c] = divisor(rows_per_tile(p.configs[c], problem.group_size));
     p.tile_kv[c] = divisor(p.configs[c].tile_kv);
   }
+  p.num_ranges_configs = num_ranges_configs(capacity);
+  p.groups_bytes = groups_bytes(capacity);
   p.num_workers = capacity.num_workers;
   p.num_kv_heads = divisor(static_cast<std::int32_t>(problem.spec.num_kv_heads));
   p.group_size = divisor(problem.group_size);

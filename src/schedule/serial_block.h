@@ -31,6 +31,7 @@ class SerialBlock {
   void once(const Step& step) {
     step();
   }
+  void sync() {}
   template <class Step>
   void first(const Step& step) {
     step();

@@ -61,6 +61,7 @@ class Block {
       step();
     }
   }
+  __device__ __forceinline__ void sync() const { __syncthreads(); }
   /// Is it true of some step?
   template <class Step>
   __device__ __forceinline__ bool any(int32_t count, const Step& step) const {
@@ -84,17 +85,21 @@ class Block {
     T total;
     const T upto_sum = scan_of_warp(sum, Plus{});
     T running = sum_before_warp(upto_sum, zero, Plus{}, total);
+    if (each <= 32) {  // one round: the sum is the value
+      const T below = from_lane_below(upto_sum, 1);
+      if (begin + lane() < end) {
+        out[begin + lane()] = lane() > 0 ? running + below : running;
+      }
+    } else {
 #pragma unroll 1
-    for (int32_t i = begin + lane(); i - lane() < end; i += 32) {
-      T upto = upto_sum;  // of one round the sum is the value
-      if (each > 32) {
-        upto = scan_of_warp(i < end ? value(i) : zero, Plus{});
+      for (int32_t i = begin + lane(); i - lane() < end; i += 32) {
+        const T upto = scan_of_warp(i < end ? value(i) : zero, Plus{});
+        const T below = from_lane_below(upto, 1);
+        if (i < end) {
+          out[i] = lane() > 0 ? running + below : running;
+        }
+        running = running + from_lane(upto, 31);
       }
-      const T below = from_lane_below(upto, 1);
-      if (i < end) {
-        out[i] = lane() > 0 ? running + below : running;
-      }
-      running = running + from_lane(upto, 31);
     }
     if (threadIdx.x == 0) {
       out[count] = total;
@@ -138,6 +143,7 @@ class Block {
     }
     T total;
     sum_before_warp(scan_of_warp(own, Plus{}), T{0}, Plus{}, total);
+    __syncthreads();
     return total;
   }
 
@@ -209,11 +215,11 @@ class Block {
   /// Of this warp and a key: those of larger keys come first, then those of warps before.
   __device__ __forceinline__ int32_t& counter(int32_t key) const { return counters_[(kMaxKeys - 1 - key) * kWarps + warp()]; }
 
-  /// Of lanes up to this one.
-  template <class T, class Join>
+  /// Of lanes up to this one; of the first kLanes.
+  template <int32_t kLanes = 32, class T, class Join>
   __device__ __forceinline__ static T scan_of_warp(T sum, const Join& join) {
 #pragma unroll
-    for (int32_t step = 1; step < 32; step *= 2) {
+    for (int32_t step = 1; step < kLanes; step *= 2) {
       const T below = from_lane_below(sum, step);
       if (lane() >= step) {
         sum = join(below, sum);
@@ -222,7 +228,8 @@ class Block {
     return sum;
   }
 
-  /// The join of `start` and what the warps before this one bring, lane 31's `upto` each; `total`: of all.
+  /// The join of `start` and what the warps before this one bring, lane 31's `upto` each; `total`: of all. A barrier must follow before the
+  /// next call.
   template <class T, class Join>
   __device__ __forceinline__ T sum_before_warp(const T& upto, const T& start, const Join& join, T& total) const {
     static_assert(sizeof(T) * kWarps <= kTotalsBytes, "a warp's total");
@@ -231,10 +238,9 @@ class Block {
       totals[warp()] = upto;
     }
     __syncthreads();
-    const T of_warps = scan_of_warp(totals[min_(lane(), kWarps - 1)], join);
+    const T of_warps = scan_of_warp<kWarps>(totals[min_(lane(), kWarps - 1)], join);
     total = join(start, from_lane(of_warps, kWarps - 1));
     const T before = from_lane(of_warps, max_(0, warp() - 1));
-    __syncthreads();  // Order: totals are read before they are written again
     return warp() > 0 ? join(start, before) : start;
   }
 

@@ -8,20 +8,23 @@
 
 namespace fovea::cuda::plan {
 
+enum class Batches { general, simple, simple_in_shared_memory };
+
 /// Blocks: masks first, then those that write the batch.
-template <bool kSimple>
+template <Batches kBatches>
 __device__ __forceinline__ void plan(const PlannerParams& params, int32_t shared_bytes) {
   extern __shared__ __align__(16) char shared[];
   ptx::wait_for_previous_grid();
   ptx::let_next_grid_start();
   Block block(shared);
   const int32_t index = static_cast<int32_t>(blockIdx.x), num_blocks = static_cast<int32_t>(gridDim.x);
-  const PlannerScratch scratch{shared + kBlockBytes, shared_bytes - kBlockBytes,
+  PlannerState& state = *reinterpret_cast<PlannerState*>(shared + kBlockBytes);
+  const PlannerScratch scratch{shared + kArraysAt, shared_bytes - kArraysAt,
                                params.scratch + min_(index, params.num_masks - 1) * params.scratch_bytes};
-  if constexpr (kSimple) {
-    plan_simple(block, params, scratch, index, num_blocks);
+  if constexpr (kBatches == Batches::general) {
+    plan_general(block, params, state, scratch, index, num_blocks);
   } else {
-    plan_general(block, params, scratch, index, num_blocks);
+    plan_simple<kBatches == Batches::simple_in_shared_memory>(block, params, state, scratch, index, num_blocks);
   }
 }
 
