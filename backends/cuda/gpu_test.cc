@@ -180,9 +180,14 @@ TEST_F(Gpu, ANewMaskOfATextWaitsForNoStream) {
   const Engine engine({.backend = "cuda"});
   const Variant text = Variant::from_source("near", R"(
 struct Near : VariantBase {
-  struct Mask { int32_t width; FOVEA_FIELDS(Mask, FOVEA_REQUIRED(width)) };
-  template <class I> FOVEA_FN auto keep(const Position<I>& at) const { return (at.kv_pos <= at.q_pos) & (at.q_pos - at.kv_pos < m.width); }
-  FOVEA_FN constexpr KvRange range() const { return {.left = m.width - 1, .right = 0}; }
+  struct Mask {
+    int32_t width;
+    template <class I> FOVEA_FN auto keep(const Position<I>& at) const {
+      return (at.kv_pos <= at.q_pos) & (at.q_pos - at.kv_pos < width);
+    }
+    FOVEA_FN constexpr KvRange range() const { return {.left = width - 1, .right = 0}; }
+    FOVEA_FIELDS(Mask, FOVEA_REQUIRED_AT_LEAST(width, 1))
+  };
   Mask m;
 };)");
   const Attention attention =

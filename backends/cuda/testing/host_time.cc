@@ -29,10 +29,10 @@ constexpr Case kCases[] = {
 };
 
 template <class Call>
-void report(const Engine& engine, Stream stream, const char* name, const Call& call) {
+void report(const Engine& engine, Stream stream, const char* name, const Call& call, int calls = kCalls) {
   using Clock = std::chrono::steady_clock;
   std::vector<double> us;
-  for (int i = 0; i < kCalls; ++i) {
+  for (int i = 0; i < calls; ++i) {
     engine.synchronise(stream);
     const Clock::time_point begin = Clock::now();
     call();
@@ -40,13 +40,29 @@ void report(const Engine& engine, Stream stream, const char* name, const Call& c
   }
   engine.synchronise(stream);
   std::sort(us.begin(), us.end());
-  fmt::print("  {:<6} {:6.2f} us ({:.2f} .. {:.2f})\n", name, us[kCalls / 2], us[kCalls / 10], us[kCalls * 9 / 10]);
+  fmt::print("  {:<8} {:6.2f} us ({:.2f} .. {:.2f})\n", name, us[us.size() / 2], us[us.size() / 10], us[us.size() * 9 / 10]);
+}
+
+Attention prepare(const Engine& engine) {
+  return engine.prepare({.num_qo_heads = kQoHeads, .num_kv_heads = kKvHeads, .head_dim_qk = kDim, .formats = {KvFormat::paged(kPageSize)}},
+                        {.max_requests = 256, .max_query_tokens = 8192, .max_kv_tokens_per_request = 16384});
+}
+
+/// What comes once a model: kernels are compiled already, a plan's buffers are not there.
+void run_once_a_model(const Engine& engine) {
+  constexpr int kFewCalls = 20;
+  const GpuStream stream;
+  const Attention attention = prepare(engine);
+  Plan plan = attention.new_plan();  // the planner's kernel is loaded
+  fmt::print("once a model, {} MB a plan\n", attention.workspace_bytes() / 1'000'000);
+  report(
+      engine, stream.get(), "prepare", [&] { prepare(engine); }, kFewCalls);
+  report(
+      engine, stream.get(), "new_plan", [&] { plan = attention.new_plan(); }, kFewCalls);
 }
 
 void run_case(const Engine& engine, const Case& c) {
-  const Attention attention =
-      engine.prepare({.num_qo_heads = kQoHeads, .num_kv_heads = kKvHeads, .head_dim_qk = kDim, .formats = {KvFormat::paged(kPageSize)}},
-                     {.max_requests = 256, .max_query_tokens = 8192, .max_kv_tokens_per_request = 16384});
+  const Attention attention = prepare(engine);
   Plan plan = attention.new_plan();
   const GpuStream stream;
   const int pages_each = (c.kv_len + static_cast<int>(kPageSize) - 1) / static_cast<int>(kPageSize);
@@ -91,6 +107,7 @@ int main() {
   try {
     const fovea::Engine engine({.backend = "cuda"});
     fmt::print("{}\n", engine.describe());
+    fovea::cuda::testing::run_once_a_model(engine);
     for (const auto& c : fovea::cuda::testing::kCases) {
       fovea::cuda::testing::run_case(engine, c);
     }
