@@ -110,6 +110,24 @@ ffi::Any run(Arguments& from) {
   return nullptr;
 }
 
+ffi::Any kv_cache(Arguments& from) { return ffi::ObjectRef(ffi::make_object<KvCacheObject>(cache_from(from))); }
+
+/// run() of what nearly every layer has: one format, no params, no mask of its own, no flags.
+ffi::Any run_layer(Arguments& from) {
+  const PlanObject& self = from.object<PlanObject>();
+  const Stream stream = from.stream(self.device);
+  RunArgs args;
+  args.q = from.tensor("q");
+  args.o = from.tensor("out");
+  args.lse = from.optional_tensor("lse");
+  if (!from.is_none()) {
+    args.sm_scale = static_cast<float>(from.number("sm_scale"));
+  }
+  args.kv = {&from.object<KvCacheObject>().cache, 1};
+  self.attention.run(self.plan, args, stream);
+  return nullptr;
+}
+
 ffi::Any check_pages(Arguments& from) {
   const PlanObject& self = from.object<PlanObject>();
   const std::int32_t mask_group = from.integer32("mask_group");
@@ -170,6 +188,8 @@ void register_attention_functions() {
   register_function<new_plan>("fovea.new_plan");
   register_function<plan>("fovea.plan");
   register_function<run>("fovea.run");
+  register_function<run_layer>("fovea.run_layer");
+  register_function<kv_cache>("fovea.kv_cache");
   register_function<check_pages>("fovea.check_pages");
   register_function<classify_tiles>("fovea.classify_tiles");
   register_function<count_tiles>("fovea.count_tiles");

@@ -38,6 +38,15 @@ struct PlanObject : tvm::ffi::Object {
   TVM_FFI_DECLARE_OBJECT_INFO_FINAL("fovea.Plan", PlanObject, tvm::ffi::Object);
 };
 
+/// A layer's K and V, read once: the Python object that it belongs to keeps their memory.
+struct KvCacheObject : tvm::ffi::Object {
+  explicit KvCacheObject(const KvCache& views) : cache(views) {}
+  KvCache cache;
+  static constexpr const char* kNoun = "a KvCache";
+  static constexpr bool _type_mutable = true;
+  TVM_FFI_DECLARE_OBJECT_INFO_FINAL("fovea.KvCache", KvCacheObject, tvm::ffi::Object);
+};
+
 void register_engine_functions();     // engine.cc
 void register_attention_functions();  // attention.cc
 

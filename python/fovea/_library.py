@@ -13,7 +13,7 @@ from pathlib import Path
 
 _FUNCTIONS = (
     "append_kv", "check_pages", "classify_tiles", "compiled", "count_tiles", "describe", "device", "engine", "explain", "generation", "limits",
-    "merge_states", "name_id", "new_plan", "plan", "prepare", "run", "status", "synchronise", "variants", "view_plan", "workspace_bytes",
+    "kv_cache", "merge_states", "name_id", "new_plan", "plan", "prepare", "run", "run_layer", "status", "synchronise", "variants", "view_plan", "workspace_bytes",
 )
 
 _loading = threading.RLock()
@@ -105,13 +105,21 @@ def stream_of(stream, device_id: int | None):
     raise TypeError(f"stream is {type(stream).__name__}; it must be a torch or CuPy stream, an object with __cuda_stream__, or an address (int)")
 
 
+_stream_of_torch = None  # device -> address of torch's current stream; None: no torch with CUDA
+
+
+def ask_for_streams() -> None:
+    """Called by the first engine on a GPU."""
+    global _stream_of_torch
+    if torch is not None and torch.cuda.is_available():
+        _stream_of_torch = torch._C._cuda_getCurrentRawStream
+
+
 def current_stream(device_id: int | None):
     """For calls that may come without a CUDA tensor: torch's current stream, the default stream where there is no torch."""
     if device_id is None:
         return None
-    if torch is None or not torch.cuda.is_available():
-        return 0
-    return torch._C._cuda_getCurrentRawStream(device_id)
+    return 0 if _stream_of_torch is None else _stream_of_torch(device_id)
 
 
 def refuse(where: str, named: dict) -> None:

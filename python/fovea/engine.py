@@ -27,6 +27,8 @@ class Engine:
         self.backend = backend
         self.device: str = _library.device(self._object)  # "cpu", "cuda:0": where its tensors must be
         self._device_id = int(self.device.partition(":")[2]) if self.device.startswith("cuda") else None
+        if self._device_id is not None:
+            _library.ask_for_streams()
 
     def prepare(self, spec: AttentionSpec, limits: Limits = Limits(), *, policy: str = "throughput", fixed_split: int = 0, num_workers: int = 0,
                 max_workspace_bytes: int = -1) -> Attention:
@@ -70,7 +72,7 @@ class Engine:
         if _library.torch is not None:
             _library.refuse("append_kv", {"k": k, "v": v, "cache.k": cache.k, "cache.v": cache.v})
         _library.append_kv(self._object, _library.stream_of(stream, self._device_id), k, v, kv_quant, *cache._arguments, slot_mapping, append_indptr,
-                           *(() if tables is None else tables._arguments))
+                           *(() if tables is None else tables))
 
     def synchronise(self, stream=None) -> None:
         """Returns when the stream (default: torch's current one) has done all it was given."""

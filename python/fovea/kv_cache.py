@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+from . import _library
+
 _LAYOUTS = {"nhd": 0, "hnd": 1}
 
 
@@ -14,16 +16,29 @@ class KvCache:
        for page size 1 and for ragged K and V.
     v: the same with head_dim_vo.
     k_scale, v_scale: what dequantises them: a number, or an f32 tensor as AttentionSpec.kv_quant says. None: 1.
+
+    Make it once and keep it: addresses, shapes and strides are read by the first run, and later runs cost less than with a tuple (k, v).
     """
 
-    __slots__ = ("k", "v", "layout", "k_scale", "v_scale", "_arguments")
+    __slots__ = ("k", "v", "layout", "k_scale", "v_scale", "_arguments", "_object")
 
     def __init__(self, k, v, *, layout: str = "nhd", k_scale=None, v_scale=None):
-        code = _LAYOUTS.get(layout.lower() if isinstance(layout, str) else layout)
+        code = _LAYOUTS.get(layout) if layout in _LAYOUTS else _LAYOUTS.get(str(layout).lower())
         if code is None:
             raise ValueError(f"KvCache: layout is {layout!r}; it must be 'nhd' or 'hnd'")
         self.k, self.v, self.layout, self.k_scale, self.v_scale = k, v, layout, k_scale, v_scale
         self._arguments = (k, v, code, k_scale, v_scale)  # as cache_from() in python/binding/readers.cc reads them
+        self._object = None
+
+    def _read(self):
+        """The cache as the library keeps it, made by the first run."""
+        if _library.Tensor is not None:
+            _library.refuse("run", {f"kv.{name}": getattr(self, name) for name in ("k", "v", "k_scale", "v_scale")})
+        try:
+            self._object = _library.kv_cache(*self._arguments)
+        except BufferError as error:
+            _library.refuse_buffers("run", error, {"kv.k": self.k, "kv.v": self.v})
+        return self._object
 
     @staticmethod
     def interleaved(kv, *, layout: str = "nhd", k_scale=None, v_scale=None) -> "KvCache":

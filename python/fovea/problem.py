@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Optional, Sequence, Union
+from typing import Any, NamedTuple, Optional, Sequence, Union
 
 from .variants import Variant, VariantLike
 
@@ -114,7 +114,7 @@ class Limits:
                 self.max_row_groups, self.max_mask_groups]
 
 
-class KvTables:
+class KvTables(NamedTuple):
     """Tables of one format for one step; int32 tensors, those not given None. Made by `csr`, `table_2d`, `ragged`, `block_sparse`, or from all fields.
 
     Page ids (page_indices, page_table) are on the engine's device and are read by `Plan.run`: the plan keeps them alive. All others are read by
@@ -127,29 +127,18 @@ class KvTables:
     ragged_tokens: with a ragged page_indptr on the device, no more than so many tokens
     """
 
-    __slots__ = ("page_indptr", "page_indices", "page_table", "table_rows", "last_page_len", "kv_len", "ragged_tokens", "row_indptr", "row_indices", "kv_pos",
-                 "kv_pos_stride", "_arguments")
-
-    def __init__(self, *, page_indptr=None, page_indices=None, page_table=None, table_rows=None, last_page_len=None, kv_len=None, ragged_tokens=0,
-                 row_indptr=None, row_indices=None, kv_pos=None, kv_pos_stride=1):
-        set_field = object.__setattr__
-        set_field(self, "page_indptr", page_indptr)
-        set_field(self, "page_indices", page_indices)
-        set_field(self, "page_table", page_table)
-        set_field(self, "table_rows", table_rows)
-        set_field(self, "last_page_len", last_page_len)
-        set_field(self, "kv_len", kv_len)
-        set_field(self, "ragged_tokens", ragged_tokens)
-        set_field(self, "row_indptr", row_indptr)
-        set_field(self, "row_indices", row_indices)
-        set_field(self, "kv_pos", kv_pos)
-        set_field(self, "kv_pos_stride", kv_pos_stride)
-        # In the order of tables_from() in python/binding/readers.cc.
-        set_field(self, "_arguments", (page_indptr, page_indices, page_table, table_rows, last_page_len, kv_len, ragged_tokens, row_indptr, row_indices,
-                                       kv_pos, kv_pos_stride))
-
-    def __setattr__(self, name, value):
-        raise AttributeError(f"KvTables.{name} can't be set; make new tables, or write into their tensors")
+    # In the order of tables_from() in python/binding/readers.cc.
+    page_indptr: Any = None
+    page_indices: Any = None
+    page_table: Any = None
+    table_rows: Any = None
+    last_page_len: Any = None
+    kv_len: Any = None
+    ragged_tokens: int = 0
+    row_indptr: Any = None
+    row_indices: Any = None
+    kv_pos: Any = None
+    kv_pos_stride: int = 1
 
     @staticmethod
     def csr(page_indptr, page_indices, last_page_len=None, *, kv_len=None, **more) -> "KvTables":

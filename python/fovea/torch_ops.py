@@ -11,8 +11,11 @@ from typing import Optional
 import torch
 from torch import Tensor
 
-from .attention import _LSE_BASE2, _LSE_WITH_EXTRA, _STATES, plans_by_name
+from ._library import id_of
+from ._library import run as fovea_run
+from .attention import LSE_BASE2, LSE_WITH_EXTRA, NO_MASK, STATES, objects_by_name
 from .kv_cache import KvCache, cache_of
+from .problem import mask_arguments
 
 _library = torch.library.Library("fovea", "DEF")
 _library.define("run(str plan, Tensor q, Tensor k, Tensor v, Tensor(a!) out, Tensor(b!)? lse, float? sm_scale) -> ()")
@@ -23,14 +26,15 @@ _library.define("run_with(str plan, Tensor q, Tensor[] caches, str[] layouts, fl
 
 
 def _plan(name: str):
-    plan = plans_by_name.get(name)
+    plan = objects_by_name.get(name)
     if plan is None:
         raise RuntimeError(f"fovea::run: no plan is named '{name}'; the plan that was traced is gone: keep it as long as what was compiled with it")
     return plan
 
 
 def _run(plan: str, q: Tensor, k: Tensor, v: Tensor, out: Tensor, lse: Optional[Tensor], sm_scale: Optional[float]) -> None:
-    _plan(plan)._run(q, (k, v), out, lse, sm_scale, 1.0, 0, 0, None, None, {})
+    # As Plan._run for one cache; the dispatcher resolves negated views.
+    fovea_run(_plan(plan), None, q, out, lse, sm_scale, 1.0, 0, 0, 1, k, v, 0, None, None, *NO_MASK)
 
 
 def _named(names, tensors, floats, ints) -> dict:
@@ -41,13 +45,15 @@ def _run_with(plan, q, caches, layouts, scales, out, lse, sm_scale, q_scale, fla
               tensors, floats, ints) -> None:
     rest = iter(caches)
     numbers = iter(scales)
-    kv = []
+    kv: list = []
     for layout in layouts:  # "nhd", then for k_scale and v_scale each: "-" none, "f" a number, "t" a tensor
         k, v = next(rest), next(rest)
         scale = {"-": lambda: None, "f": lambda: next(numbers), "t": lambda: next(rest)}
-        kv.append(KvCache(k, v, layout=layout[:3], k_scale=scale[layout[3]](), v_scale=scale[layout[4]]()))
-    mask = _named(mask_names, mask_tensors, mask_floats, mask_ints) or None
-    _plan(plan)._run(q, kv, out, lse, sm_scale, q_scale, flags, mask_group, mask, None, _named(names, tensors, floats, ints))
+        kv += KvCache(k, v, layout=layout[:3], k_scale=scale[layout[3]](), v_scale=scale[layout[4]]())._arguments
+    mask = _named(mask_names, mask_tensors, mask_floats, mask_ints)
+    mask_part = mask_arguments(mask, id_of) if mask else NO_MASK
+    params = (x for name, value in _named(names, tensors, floats, ints).items() for x in (id_of(name), value))
+    fovea_run(_plan(plan), None, q, out, lse, sm_scale, q_scale, flags, mask_group, len(layouts), *kv, *mask_part, *params)
 
 
 for _key in ("CPU", "CUDA"):
@@ -82,7 +88,7 @@ def run_in_graph(plan, q, kv, out, lse, sm_scale, q_scale, states, lse_base2, ls
         out = torch.empty((q.shape[0], spec.num_qo_heads, spec.head_dim_vo or spec.head_dim_qk), dtype=dtype, device=q.device)
     if lse is True:
         lse = torch.empty((q.shape[0], spec.num_qo_heads), dtype=torch.float32, device=q.device)
-    flags = (_STATES if states else 0) | (_LSE_BASE2 if lse_base2 else 0) | (_LSE_WITH_EXTRA if lse_with_extra else 0)
+    flags = (STATES if states else 0) | (LSE_BASE2 if lse_base2 else 0) | (LSE_WITH_EXTRA if lse_with_extra else 0)
     caches = [cache_of(cache) for cache in (kv if isinstance(kv, list) else [kv])]
     first = caches[0]
     if len(caches) == 1 and first.layout == "nhd" and first.k_scale is None and first.v_scale is None and q_scale == 1.0 and flags == 0 \
