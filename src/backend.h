@@ -4,6 +4,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <cstring>
+#include <functional>
 #include <memory>
 #include <span>
 #include <string>
@@ -150,6 +151,12 @@ class Backend {
   virtual std::vector<CompileRecord> compiled() const { return {}; }
   virtual std::vector<Candidate> candidates(const Problem& problem) const = 0;  // every kernel, with its refusal
   virtual std::unique_ptr<Module> load(const Problem& problem, const Choice& choice) const = 0;
+  /// f(0) .. f(count - 1), each once, on whatever threads of the host the backend has; returns when all are done.
+  virtual void for_each(std::int64_t count, const std::function<void(std::int64_t)>& f) const {
+    for (std::int64_t i = 0; i < count; ++i) {
+      f(i);
+    }
+  }
   virtual void* allocate(std::size_t bytes) const = 0;  // 64-byte aligned; throws DeviceFailed
   virtual void free(void* memory) const noexcept = 0;
   virtual void copy_to_device(void* to, const void* from, std::size_t bytes) const { std::memcpy(to, from, bytes); }  // returns when done
