@@ -156,7 +156,8 @@ ClassifiedTiles Attention::classify_tiles(const Batch& batch, const MaskValues& 
   VariantStorage storage;
   const KvRange range = fill_mask(fields_target(*impl_, "classify_tiles", "mask", view.num_requests), mask.values, storage);
   return fovea::classify_tiles(
-      {.variant = *impl_->variant, .mask = storage.bytes, .range = range, .view = view, .problem = impl_->problem, .options = options});
+      {.variant = *impl_->variant, .mask = storage.bytes, .range = range, .view = view, .problem = impl_->problem, .options = options},
+      *impl_->backend);
 }
 
 TileCounts Attention::count_tiles(const Plan& plan, std::int32_t mask_group) const {

@@ -1,6 +1,8 @@
 #include "src/tile_count.h"
 
 #include <algorithm>
+#include <utility>
+#include <vector>
 
 #include "portable/schedule.h"
 #include "portable/work_iterator.h"
@@ -101,52 +103,72 @@ TileClass class_of_tile(const Classification& c, const Position<Interval>& tile)
   return found == TileClass::mixed ? c.variant.class_of_pairs(c.mask, tile) : found;
 }
 
-/// Classes of one request and head, in order.
-void classify_head(const Classification& c, std::int32_t r, std::int32_t head, std::vector<std::uint8_t>& classes) {
-  const Request request = make_request(c.view, r);
-  for (std::int32_t i = 0; i < request.qo_len; i += c.options.tile_q) {
-    const std::int32_t last_row = min_(i + c.options.tile_q, request.qo_len) - 1;
-    for (std::int32_t j = 0; j < request.kv_len; j += c.options.tile_kv) {
-      const Position<Interval> tile{.request = r,
-                                    .qo_idx = {i, last_row},
-                                    .q_pos = {request.q_pos + i, request.q_pos + last_row},
-                                    .kv_pos = {j, min_(j + c.options.tile_kv, request.kv_len) - 1},
-                                    .qo_head = head,
-                                    .kv_head = head / c.problem.group_size,
-                                    .qo_len = request.qo_len,
-                                    .kv_len = request.kv_len};
-      classes.push_back(static_cast<std::uint8_t>(class_of_tile(c, tile)));
-    }
+/// The tiles of some query tokens of one request and head: they are next to each other in the answer.
+struct Strip {
+  std::int32_t request, head, qo_begin;
+  std::size_t first;  // of its classes
+};
+
+void classify_strip(const Classification& c, const Strip& strip, std::uint8_t* classes) {
+  const Request request = make_request(c.view, strip.request);
+  const std::int32_t i = strip.qo_begin, last_row = min_(i + c.options.tile_q, request.qo_len) - 1;
+  for (std::int32_t j = 0; j < request.kv_len; j += c.options.tile_kv) {
+    const Position<Interval> tile{.request = strip.request,
+                                  .qo_idx = {i, last_row},
+                                  .q_pos = {request.q_pos + i, request.q_pos + last_row},
+                                  .kv_pos = {j, min_(j + c.options.tile_kv, request.kv_len) - 1},
+                                  .qo_head = strip.head,
+                                  .kv_head = strip.head / c.problem.group_size,
+                                  .qo_len = request.qo_len,
+                                  .kv_len = request.kv_len};
+    *classes++ = static_cast<std::uint8_t>(class_of_tile(c, tile));
   }
+}
+
+/// With every head's classes the same: those of head 0, else as they are.
+ClassifiedTiles without_like_heads(ClassifiedTiles tiles, std::int32_t heads) {
+  ClassifiedTiles first{.classes = {}, .class_indptr = {0}, .tile_q = tiles.tile_q, .tile_kv = tiles.tile_kv, .per_head = false};
+  for (std::size_t r = 0; r + 1 < tiles.class_indptr.size(); ++r) {
+    const std::ptrdiff_t count = (tiles.class_indptr[r + 1] - tiles.class_indptr[r]) / heads;
+    const auto head_0 = tiles.classes.begin() + tiles.class_indptr[r];
+    for (std::int32_t h = 1; h < heads; ++h) {
+      if (!std::equal(head_0, head_0 + count, head_0 + h * count)) {
+        return tiles;
+      }
+    }
+    first.classes.insert(first.classes.end(), head_0, head_0 + count);
+    first.class_indptr.push_back(static_cast<std::int32_t>(first.classes.size()));
+  }
+  return first;
 }
 
 }  // namespace
 
-ClassifiedTiles classify_tiles(const Classification& c) {
+ClassifiedTiles classify_tiles(const Classification& c, const Backend& backend) {
   const std::int32_t heads = c.options.heads_alike ? 1 : c.problem.spec.num_qo_heads;
-  ClassifiedTiles of_heads{
+  ClassifiedTiles tiles{
       .classes = {}, .class_indptr = {0}, .tile_q = c.options.tile_q, .tile_kv = c.options.tile_kv, .per_head = heads > 1};
-  ClassifiedTiles of_first = of_heads;
-  of_first.per_head = false;
-  bool alike = true;
+  std::vector<Strip> strips;
+  std::size_t count = 0;
   for (std::int32_t r = 0; r < c.view.num_requests; ++r) {
-    const std::size_t begin = of_heads.classes.size();
-    classify_head(c, r, 0, of_heads.classes);
-    const auto count = static_cast<std::ptrdiff_t>(of_heads.classes.size() - begin);
-    const auto first = of_heads.classes.begin() + static_cast<std::ptrdiff_t>(begin);
-    of_first.classes.insert(of_first.classes.end(), first, first + count);
-    for (std::int32_t h = 1; h < heads; ++h) {
-      classify_head(c, r, h, of_heads.classes);
-      const auto head_0 = of_heads.classes.begin() + static_cast<std::ptrdiff_t>(begin);
-      alike = alike && std::equal(head_0, head_0 + count, of_heads.classes.end() - count);
+    const Request request = make_request(c.view, r);
+    for (std::int32_t h = 0; h < heads; ++h) {
+      for (std::int32_t i = 0; i < request.qo_len; i += c.options.tile_q) {
+        strips.push_back({.request = r, .head = h, .qo_begin = i, .first = count});
+        count += static_cast<std::size_t>(ceil_div(request.kv_len, c.options.tile_kv));
+      }
     }
-    FOVEA_CHECK(of_heads.classes.size() <= static_cast<std::size_t>(kHighestInt),
-                "classify_tiles: {} tiles of {} query tokens x {} positions are too many; at most {}: make them larger",
-                of_heads.classes.size(), c.options.tile_q, c.options.tile_kv, kHighestInt);
-    of_heads.class_indptr.push_back(static_cast<std::int32_t>(of_heads.classes.size()));
-    of_first.class_indptr.push_back(static_cast<std::int32_t>(of_first.classes.size()));
+    FOVEA_CHECK(count <= static_cast<std::size_t>(kHighestInt),
+                "classify_tiles: {} tiles of {} query tokens x {} positions are too many; at most {}: make them larger", count,
+                c.options.tile_q, c.options.tile_kv, kHighestInt);
+    tiles.class_indptr.push_back(static_cast<std::int32_t>(count));
   }
-  return alike ? of_first : of_heads;
+  tiles.classes.resize(count);
+  backend.for_each(static_cast<std::int64_t>(strips.size()), [&](std::int64_t s) {
+    const Strip& strip = strips[static_cast<std::size_t>(s)];
+    classify_strip(c, strip, tiles.classes.data() + strip.first);
+  });
+  return without_like_heads(std::move(tiles), heads);
 }
 
 TileClasses ClassifiedTiles::view() const {

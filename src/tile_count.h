@@ -19,8 +19,8 @@ struct Classification {
   const ClassifyOptions& options;
 };
 
-/// Every tile of every request, each asked once.
-ClassifiedTiles classify_tiles(const Classification& c);
+/// Every tile of every request, each asked once, by the backend's threads.
+ClassifiedTiles classify_tiles(const Classification& c, const Backend& backend);
 
 /// `params` is a planned launch with its mask; both are in the host's reach.
 TileCounts count_tiles(const KernelParams& params, const VariantInfo& variant);

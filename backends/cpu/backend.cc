@@ -133,6 +133,10 @@ class CpuBackend : public Backend {
     return std::make_unique<CpuModule>(isa_, code, threads_, problem, choice);
   }
 
+  void for_each(std::int64_t count, const std::function<void(std::int64_t)>& f) const override {
+    threads_.for_each_ticket(count, [&](std::int64_t ticket, int) { f(ticket); });
+  }
+
   void* allocate(std::size_t bytes) const override {
     void* memory = std::aligned_alloc(kAlignment, (bytes + kAlignment - 1) / kAlignment * kAlignment);
     if (memory == nullptr && bytes > 0) {

@@ -151,7 +151,8 @@ class Attention {
   void check_pages(const Plan& plan, std::span<const std::int64_t> num_pages, std::int32_t mask_group = 0) const;
 
   /// Asks the mask about every tile of a batch, once, for MaskValues::tiles: by intervals where its `keep` answers for them, else pair by
-  /// pair (about a nanosecond a pair). For opaque masks that stay the same for long enough. Host only; allocates.
+  /// pair (about a nanosecond a pair of one thread; all of the engine's share it). For opaque masks that stay the same for long enough.
+  /// Host only; allocates.
   /// Throws InvalidArgument as plan() does, and Unsupported where the host can't read the mask's tables.
   ClassifiedTiles classify_tiles(const Batch& batch, const MaskValues& mask, const ClassifyOptions& options = {}) const;
 

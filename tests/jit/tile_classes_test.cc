@@ -125,6 +125,20 @@ TEST_F(TileClassesOfOpaqueMasks, AreWhatThePairsSay) {
   }
 }
 
+TEST_F(TileClassesOfOpaqueMasks, AreTheSameForAnyNumberOfThreads) {
+  const Value values{"by_head", 1};
+  const MaskValues mask{.values = {&values, 1}};
+  const ClassifiedTiles expected = attention_.classify_tiles(batch(), mask, {.tile_q = 7, .tile_kv = 16});
+  for (const int threads : {1, 2, 5}) {
+    const Attention attention =
+        Engine({.num_threads = threads})
+            .prepare(small_spec(kOpaque), {.max_requests = 1, .max_query_tokens = kQueries, .max_kv_tokens_per_request = kKeys});
+    const ClassifiedTiles tiles = attention.classify_tiles(batch(), mask, {.tile_q = 7, .tile_kv = 16});
+    EXPECT_EQ(tiles.classes, expected.classes) << threads;
+    EXPECT_EQ(tiles.class_indptr, expected.class_indptr) << threads;
+  }
+}
+
 /// What can't be seen otherwise: a class that lies shows that the mask wasn't asked.
 TEST_F(TileClassesOfOpaqueMasks, FullOnesAreNotAskedAndEmptyOnesNotTouched) {
   ClassifiedTiles tiles = attention_.classify_tiles(batch(), {}, {.tile_q = kQueries, .tile_kv = 64});
