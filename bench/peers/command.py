@@ -76,6 +76,18 @@ def describe(peers, device):
     return found
 
 
+def progress(what):
+    """One line that is written over, for people only. Where a peer takes the process with it, this line says which."""
+    if sys.stderr.isatty():
+        sys.stderr.write(f"\r\033[K{what}")
+        sys.stderr.flush()
+
+
+def keep(options, result):
+    if options.json:
+        report.write_json(options.json, result)
+
+
 def run(options, lab, peers, workloads):
     """All points; what was measured is written even where it ends early. Returns (result, exit code)."""
     begin = time.monotonic()
@@ -91,8 +103,10 @@ def run(options, lab, peers, workloads):
         if options.budget and time.monotonic() - begin > options.budget:
             result["ended"] = f"{len(workloads) - number} workloads left out: --budget {options.budget:g} was over"
             break
+        result["ended"] = f"the process ended in {workload.name}"  # stays in the file if a peer takes the process with it
+        keep(options, result)
         try:
-            point = compare(lab, workload, peers, options.rounds, missing)
+            point = compare(lab, workload, peers, options.rounds, missing, progress)
         except DeviceLost as error:
             result["ended"], code = f"{workload.name}: the device is lost ({error}); run again with --skip of the peer that was last", 1
             break
@@ -100,11 +114,10 @@ def run(options, lab, peers, workloads):
             result["ended"], code = f"interrupted in {workload.name}", INTERRUPTED
             break
         result["points"].append(point)
+        result["ended"] = ""
+        progress("")
         print("\n" + "\n".join(report.point_lines(point)), flush=True)
-        if options.json:
-            report.write_json(options.json, result)
-    if options.json:
-        report.write_json(options.json, result)
+    keep(options, result)
     return result, code
 
 

@@ -59,8 +59,8 @@ def enter(lab, peer, bench):
     return record, entry
 
 
-def compare(lab, workload, peers, rounds, missing=None):
-    """The record of a point. `missing`: {name: reason} of peers that can't run here; asked for if not given."""
+def compare(lab, workload, peers, rounds, missing=None, tell=lambda what: None):
+    """The record of a point. `missing`: {name: reason} of peers that can't run here; asked for if not given. `tell` hears who is at work."""
     missing = {peer.name: why_missing(peer, lab.device) for peer in peers} if missing is None else missing
     bench = lab.open(workload)
     outcomes, entries = [], {}
@@ -69,10 +69,12 @@ def compare(lab, workload, peers, rounds, missing=None):
             if missing.get(peer.name):
                 outcomes.append(outcome(peer, "missing", missing[peer.name]))
                 continue
+            tell(f"{workload.name}: {peer.name}")
             record, entry = enter(lab, peer, bench)
             outcomes.append(record)
             if entry is not None:
                 entries[peer.name] = entry
+        tell(f"{workload.name}: timing {len(entries)} peers")
         samples = take_turns(lab, bench, entries, rounds)
         for record in outcomes:
             if record["name"] in samples:

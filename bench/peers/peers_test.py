@@ -26,7 +26,7 @@ except ImportError:
 
 
 def parse(**keys):
-    return workload.read_one({"name": "w", **keys}, {}, "w", "file")
+    return workload.read_one({"name": "w"} | keys, {}, "w", "file")
 
 
 def one(qo_len, kv_len, count=1, **keys):
@@ -313,6 +313,17 @@ class Running(unittest.TestCase):
             written = json.loads(path.read_text())
         self.assertEqual((code, len(written["points"])), (1, 1))
         self.assertIn("illegal address", written["ended"])
+
+    def test_a_peer_that_takes_the_process_leaves_its_workload_in_the_file(self):
+        class Exit(FakePeer):
+            def prepare(self, batch):
+                raise SystemExit(127)  # as near as a test can come to an unresolved symbol
+
+        with tempfile.TemporaryDirectory() as folder:
+            path = pathlib.Path(folder) / "results.json"
+            with self.assertRaises(SystemExit):
+                run_quietly(options(json=str(path)), FakeLab(), [FakePeer("good"), Exit("exit")], [one(1, 64, name="first")])
+            self.assertEqual(json.loads(path.read_text())["ended"], "the process ended in first")
 
     def test_a_budget_leaves_workloads_out_and_says_so(self):
         result, code, _ = run_quietly(options(budget=1e-9), FakeLab(), [FakePeer("good")], [one(1, 64), one(1, 65)])
