@@ -83,7 +83,7 @@ TEST(ReplayOnAGpu, GraphsAndPlansOfTheDeviceChangeNoBit) {
   } catch (const Error& error) {
     GTEST_SKIP() << error.what();
   }
-  const Trace trace = random_trace(2, 30);
+  const Trace trace = random_trace(2, 40);
   std::vector<std::uint64_t> digests;
   for (const char* model : {"tiny", "gemma-3-12b/tp8"}) {  // one mask group; two, with windows
     digests.clear();
@@ -96,7 +96,11 @@ TEST(ReplayOnAGpu, GraphsAndPlansOfTheDeviceChangeNoBit) {
                               .check_steps = 5,
                               .graphs = graphs,
                               .device_plan = device_plan,
-                              .scheduling = {.token_budget = 96, .max_requests = 12, .page_size = 16, .num_pages = 60}});
+                              .scheduling = {.token_budget = 96,
+                                             .max_requests = 12,
+                                             .page_size = 16,
+                                             .num_pages = 40,  // too few: requests are preempted
+                                             .cost = {.step_ns = 200'000'000}}});
         while (replay.step()) {
         }
         const ReplayResult result = replay.result();
