@@ -71,8 +71,11 @@ class Engine:
         cache = cache_of(cache)
         if _library.torch is not None:
             _library.refuse("append_kv", {"k": k, "v": v, "cache.k": cache.k, "cache.v": cache.v})
-        _library.append_kv(self._object, _library.stream_of(stream, self._device_id), k, v, kv_quant, *cache._arguments, slot_mapping, append_indptr,
-                           *(() if tables is None else tables))
+        try:
+            _library.append_kv(self._object, _library.stream_of(stream, self._device_id), k, v, kv_quant, *cache._arguments, slot_mapping, append_indptr,
+                               *(() if tables is None else tables))
+        except BufferError as error:
+            _library.refuse_buffers("append_kv", error, {"k": k, "v": v, "cache.k": cache.k, "cache.v": cache.v, "slot_mapping": slot_mapping})
 
     def synchronise(self, stream=None) -> None:
         """Returns when the stream (default: torch's current one) has done all it was given."""

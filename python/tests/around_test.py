@@ -93,6 +93,11 @@ def test_append(engine, library):
         np.testing.assert_array_equal(values_of(v).reshape(64, 2, 64)[list(places)], new[list(places.values())] + 1)
     with pytest.raises(ValueError, match="append_kv: "):
         engine.append_kv(*arguments)
+    if library == "numpy":
+        read_only = np.zeros((4, 16, 2, 64), np.float32)
+        read_only.flags.writeable = False
+        with pytest.raises(ValueError, match="append_kv: cache.k is a read-only array"):
+            engine.append_kv(new, new, (read_only, v), slot_mapping=np.zeros(3, np.int64))
 
 
 @pytest.mark.parametrize("library", TENSORS)
