@@ -10,6 +10,7 @@ import os
 import sys
 import threading
 from pathlib import Path
+from typing import Any
 
 _FUNCTIONS = (
     "append_kv", "check_pages", "classify_tiles", "compiled", "count_tiles", "describe", "device", "engine", "explain", "generation", "limits",
@@ -21,6 +22,11 @@ loaded = False
 torch = None  # the module, where there is one (tvm-ffi imports it)
 Tensor = None  # torch.Tensor
 is_compiling = is_grad_enabled = bool  # bool() is False; torch's functions, where there is torch
+
+
+def __getattr__(name: str) -> Any:
+    """A function of the library before load() has set it."""
+    raise AttributeError(f"fovea: '{name}' is called before the library is loaded" if name in _FUNCTIONS else f"fovea._library has no attribute '{name}'")
 
 
 def load() -> None:

@@ -190,7 +190,7 @@ class Attention:
         return Plan(self)
 
     def plan(self, qo_indptr, tables: Union[KvTables, Sequence[KvTables]], *, kv_len=None, q_pos=None, num_requests=None, max_query_tokens: int = 0,
-             mask: Union[MaskLike, Sequence[MaskLike]] = None, into: Optional[Plan] = None, stream=None) -> Plan:
+             mask: Union[MaskLike, list[MaskLike], tuple[MaskLike, ...]] = None, into: Optional[Plan] = None, stream=None) -> Plan:
         """Schedules a batch: once a step. Reads lengths, no page ids.
 
         The integers below and those of `tables` are int32, all on the host (lists of integers too) or all on the engine's device. On the device it is a
@@ -214,6 +214,8 @@ class Attention:
             raise ValueError(f"plan: into belongs to another Attention ({into.attention!r}); a plan is used with the Attention that made it")
         if stream is not None:
             stream = _library.stream_of(stream, self._device_id)
+        table_arguments: Sequence
+        masks: Sequence
         if type(tables) is KvTables:
             num_formats, table_arguments = 1, tables
             if stream is None and tables[1] is None and tables[2] is None:  # ragged: there may be no CUDA tensor to ask for its stream
@@ -227,9 +229,7 @@ class Attention:
         if mask is None:
             masks = _DEFAULT_MASKS
         elif isinstance(mask, (list, tuple)):
-            masks = [len(mask)]
-            for one in mask:
-                masks += mask_arguments(one, _library.id_of)
+            masks = [len(mask), *(value for one in mask for value in mask_arguments(one, _library.id_of))]
         else:
             masks = (1, *mask_arguments(mask, _library.id_of))
         try:

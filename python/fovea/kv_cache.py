@@ -26,16 +26,19 @@ class KvCache:
         code = _LAYOUTS.get(layout) if layout in _LAYOUTS else _LAYOUTS.get(str(layout).lower())
         if code is None:
             raise ValueError(f"KvCache: layout is {layout!r}; it must be 'nhd' or 'hnd'")
-        self.k, self.v, self.layout, self.k_scale, self.v_scale = k, v, layout, k_scale, v_scale
-        self._arguments = (k, v, code, k_scale, v_scale)  # as cache_from() in python/binding/readers.cc reads them
-        self._object = None
+        # _arguments: as cache_from() in python/binding/readers.cc reads them; _object: see _read().
+        for name, value in zip(self.__slots__, (k, v, layout, k_scale, v_scale, (k, v, code, k_scale, v_scale), None)):
+            object.__setattr__(self, name, value)
+
+    def __setattr__(self, name, value):
+        raise AttributeError(f"KvCache.{name} can't be set: make another KvCache")
 
     def _read(self):
         """The cache as the library keeps it, made by the first run."""
         if _library.Tensor is not None:
             _library.refuse("run", {f"kv.{name}": getattr(self, name) for name in ("k", "v", "k_scale", "v_scale")})
         try:
-            self._object = _library.kv_cache(*self._arguments)
+            object.__setattr__(self, "_object", _library.kv_cache(*self._arguments))
         except BufferError as error:
             _library.refuse_buffers("run", error, {"kv.k": self.k, "kv.v": self.v})
         return self._object

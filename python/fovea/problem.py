@@ -82,9 +82,10 @@ class AttentionSpec:
 
     def _arguments(self) -> list:
         """In the order of spec_from() in python/binding/readers.cc."""
+        variant = Variant.of(self.variant)
         arguments = [self.num_qo_heads, self.num_kv_heads, self.head_dim_qk, self.head_dim_vo, self.q_dtype, self.k_dtype, self.v_dtype, self.o_dtype,
-                     self.kv_quant, self.variant.name, len(self.variant.sources)]
-        for source in self.variant.sources:
+                     self.kv_quant, variant.name, len(variant.sources)]
+        for source in variant.sources:
             arguments += [source.name, source.text, source.file]
         arguments.append(len(self.formats))
         for f in self.formats:

@@ -167,6 +167,8 @@ def test_caches():
         fovea.KvCache.interleaved(x[0])
     with pytest.raises(ValueError, match=r"KvCache.halves: head_dim_qk 64 does not cut the last axis of kv, extent 64, in two"):
         fovea.KvCache.halves(x, 64)
+    with pytest.raises(AttributeError, match=r"KvCache.k can't be set: make another KvCache"):
+        fovea.KvCache(x, x).k = x
     with pytest.raises(ValueError, match=r"KvCache.v_in_k: head_dim_vo 65"):
         fovea.KvCache.v_in_k(x, 65)
 
