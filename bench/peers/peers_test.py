@@ -369,6 +369,8 @@ class Pictures(unittest.TestCase):
 
         peers = [FakePeer("fovea", us=10), FakePeer("other", us=20), FakePeer("bad", error=1.0)]
         result, _, _ = run_quietly(options(), FakeLab(), peers, workload.choose(["decode_1x1k", "decode_16_zipf_gqa4", "prefill_16_constant_mha"]))
+        elsewhere, _, _ = run_quietly(options(), FakeLab(), [FakePeer("elsewhere")], workload.choose(["decode_16x1k_16_1"]))
+        result["points"] += elsewhere["points"]
         with tempfile.TemporaryDirectory() as folder:
             paths = plots.draw(result, folder)
             texts = {path.name: path.read_text() for path in paths}
@@ -377,6 +379,8 @@ class Pictures(unittest.TestCase):
             self.assertIn(f"<!-- {text} -->", texts["points.svg"])
         self.assertNotIn("<!-- bad -->", texts["points.svg"])
         self.assertIn("<!-- zipf -->", texts["dynamism.svg"])
+        self.assertIn("<!-- elsewhere -->", texts["points.svg"])
+        self.assertNotIn("<!-- elsewhere -->", texts["dynamism.svg"])
 
     def test_nothing_timed_draws_nothing(self):
         from peers import plots

@@ -65,7 +65,8 @@ def draw_dynamism(result, path):
     from matplotlib import pyplot
 
     figure, rows = pyplot.subplots(2, len(HEADS), figsize=(12, 6), sharey="row", layout="constrained")
-    names = sorted({record["name"] for point in result["points"] if "_16_" in point["workload"] for record in timed(point)}, key=lambda name: (name != "fovea", name))
+    points = filter(None, (cell(result, phase, length, heads) for phase in ("decode", "prefill") for length in LENGTHS for heads in HEADS))
+    names = sorted({record["name"] for point in points for record in timed(point)}, key=lambda name: (name != "fovea", name))
     labels = {"decode": "TB/s of K and V", "prefill": "of the rate of a matrix product" if result["yardsticks"] else "TFLOP/s"}
     for row, phase in zip(rows, ("decode", "prefill")):
         row[0].set_ylabel(f"{phase}, {labels[phase]}")
