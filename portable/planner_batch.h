@@ -128,19 +128,14 @@ template <bool kSimple, class Block>
 FOVEA_DEVICE_FN int32_t read_batch(Block& block, const PlannerParams& params, PlannerState& s) {
   int32_t n = params.num_requests != nullptr ? *params.num_requests : params.batch.num_requests;
   const bool n_is_good = 0 <= n && n <= params.batch.num_requests;
-  const bool too_many = kSimple && n_is_good && n > params.max_row_groups;
-  block.once([&] {
-    if constexpr (!kSimple) {
-      s.batch = params.batch;
-    }
-    s.void_error = static_cast<int32_t>(!n_is_good ? BatchError::num_requests : too_many ? BatchError::row_groups : BatchError{kNone});
-    s.bad_request = s.bad_group = kNone;
-    s.used_configs = 0;
-  });
-  n = n_is_good && !too_many ? n : 0;
+  if (!n_is_good || (kSimple && n > params.max_row_groups)) {
+    block.first([&] { s.void_error = static_cast<int32_t>(n_is_good ? BatchError::row_groups : BatchError::num_requests); });
+    n = 0;
+  }
   if constexpr (kSimple) {
     return n;
   }
+  block.once([&] { s.batch = params.batch; });
   check_rows(block, params, s, n);
   block.once([&] {
     if (s.void_error == kNone) {

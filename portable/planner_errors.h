@@ -17,8 +17,18 @@ struct PlannerState {
   int32_t bad_request;  // the first; kNone
   int32_t bad_group;
   int32_t used_configs;                // bit c: groups have work for it
+  int32_t steps_back;                  // a boundary does
   uint64_t totals[kMaxKernelConfigs];  // what their groups cost
 };
+
+/// Before anything is read; a barrier follows.
+template <class Block>
+FOVEA_DEVICE_FN void reset_state(Block& block, PlannerState& s) {
+  block.once([&] {
+    s.void_error = s.bad_request = s.bad_group = kNone;
+    s.used_configs = s.steps_back = 0;
+  });
+}
 
 /// Says what is wrong with the batch as a whole.
 FOVEA_FN void describe_void(const PlannerParams& params, PlanStatus& status, BatchError error) {

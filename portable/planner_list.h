@@ -10,7 +10,6 @@ namespace fovea {
 struct PlannedGroups {
   int32_t count;
   PlannedGroup* groups;
-  uint64_t* costs;  // of every configuration of form ranges that is used, in order: its cost before each group, one more than groups
 };
 
 /// All row tiles of list configurations, in group order.

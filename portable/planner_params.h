@@ -24,9 +24,10 @@ FOVEA_FN constexpr Divisor divisor(int32_t value) {
   }
   return {value, shift, static_cast<uint32_t>((uint64_t{1} << shift) / static_cast<uint64_t>(value) + 1)};
 }
-FOVEA_FN constexpr int32_t operator/(int32_t a, Divisor b) {
-  return static_cast<int32_t>(static_cast<uint64_t>(static_cast<uint32_t>(a)) * b.multiplier >> b.shift);
+FOVEA_FN constexpr uint32_t operator/(uint32_t a, Divisor b) {
+  return static_cast<uint32_t>(static_cast<uint64_t>(a) * b.multiplier >> b.shift);
 }
+FOVEA_FN constexpr int32_t operator/(int32_t a, Divisor b) { return static_cast<int32_t>(static_cast<uint32_t>(a) / b); }
 FOVEA_FN constexpr int32_t ceil_div(int32_t a, Divisor b) { return (a + b.value - 1) / b; }
 
 /// The first thing found wrong with a device-resident batch. Written once; whoever reads it sets `error` back.
@@ -62,6 +63,7 @@ struct PlannerParams {
   KernelConfig configs[kMaxKernelConfigs];
   Divisor rows_of_tile[kMaxKernelConfigs];  // rows_per_tile()
   Divisor tile_kv[kMaxKernelConfigs];
+  Divisor cost_per_tile[kMaxKernelConfigs];
   Divisor num_kv_heads, group_size;
   int32_t num_configs, num_ranges_configs, num_workers;
   int32_t max_row_groups, max_slots;
@@ -81,6 +83,7 @@ struct PlannerParams {
   PlannerMask masks[kMaxMasksOfLaunch];
   int32_t num_masks;
   int32_t simple;        // SimpleSource serves the batch
+  int32_t small;         // all costs together stay below 2^31
   int32_t write_groups;  // requests, groups, row refs, composed rows too
   char* scratch;         // num_masks times scratch_bytes, for what has no room in shared memory
   int64_t scratch_bytes;

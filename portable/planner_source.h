@@ -87,7 +87,7 @@ struct SimpleSource {
     int32_t entries = static_cast<int32_t>(min_<int64_t>(f.num_entries, kUnbounded));
     if (f.page_indptr != nullptr) {
       bad = begin < 0 || end < begin || end > entries;
-      entries = end - begin;
+      entries = bad ? 0 : end - begin;
       x.group.table_begin = begin;
     } else {
       bad = f.table_rows != nullptr && (row < 0 || row >= f.num_table_rows);
@@ -100,24 +100,20 @@ struct SimpleSource {
       tokens = given;
     } else if (f.has_table && f.last_page_len != nullptr && entries > 0) {
       bad |= given < 1 || given > f.page_size;
-      tokens += given - f.page_size;
+      tokens += int64_t{given} - f.page_size;
     }
     x.bad_group = bad || tokens > f.max_tokens;
     const int32_t num_cols = x.bad_group ? 0 : static_cast<int32_t>(tokens);
 
+    x.bad_rows = qo_begin < 0 || qo_end < qo_begin || qo_end > batch.max_query_tokens || (r == 0 && qo_begin != 0);
     Request& q = x.request;
     q.qo_begin = qo_begin;
-    q.qo_len = qo_end - qo_begin;
-    q.kv_len = batch.kv_len != nullptr ? kv_len : num_cols;
-    q.q_pos = batch.q_pos != nullptr ? q_pos : q.kv_len - q.qo_len;
-    x.bad_rows = qo_begin < 0 || qo_end < qo_begin || qo_end > batch.max_query_tokens || (r == 0 && qo_begin != 0);
+    q.qo_len = x.bad_rows ? 0 : qo_end - qo_begin;
     x.bad_request = q.qo_len > batch.max_query_tokens_per_request ||
-                    (batch.kv_len != nullptr && (q.kv_len < 0 || q.kv_len > batch.max_kv_tokens_per_request || num_cols > q.kv_len)) ||
-                    (batch.q_pos != nullptr && (q.q_pos <= -kMaxPosition || q.q_pos >= kMaxPosition - q.qo_len));
-    if (x.bad_request) {
-      q.kv_len = 0;
-      q.q_pos = -q.qo_len;
-    }
+                    (batch.kv_len != nullptr && (kv_len < 0 || kv_len > batch.max_kv_tokens_per_request || num_cols > kv_len)) ||
+                    (batch.q_pos != nullptr && (q_pos <= -kMaxPosition || q_pos >= kMaxPosition - q.qo_len));
+    q.kv_len = x.bad_request ? 0 : batch.kv_len != nullptr ? kv_len : num_cols;
+    q.q_pos = batch.q_pos != nullptr && !x.bad_request ? q_pos : q.kv_len - q.qo_len;
     x.group.q_row_begin = q.qo_begin;
     x.group.num_q_rows = q.qo_len;
     x.group.rows = -1;

@@ -18,6 +18,7 @@ namespace fovea {
 FOVEA_FN constexpr uint64_t quotient(uint64_t a, uint64_t b) {
   return ((a | b) >> 32) == 0 ? static_cast<uint32_t>(a) / static_cast<uint32_t>(b) : a / b;
 }
+FOVEA_FN constexpr uint32_t quotient(uint32_t a, uint32_t b) { return a / b; }
 
 /// Packed rows of a row tile: whole query tokens, so that a token's heads share a tile, unless one token alone has more heads than a tile
 /// has rows.
@@ -31,8 +32,10 @@ FOVEA_FN constexpr uint32_t cost_of_tiles(const CostTable& cost, int32_t tiles) 
   return cost.fixed + cost.per_tile * static_cast<uint32_t>(tiles);
 }
 
-FOVEA_FN constexpr uint64_t share_of(uint64_t total, int32_t workers) {
-  return quotient(total + static_cast<uint64_t>(workers) - 1, static_cast<uint64_t>(workers));
+/// `Cost`: uint64_t, or uint32_t where all costs together stay below 2^31.
+template <class Cost>
+FOVEA_FN constexpr Cost share_of(Cost total, int32_t workers) {
+  return quotient(static_cast<Cost>(total + static_cast<Cost>(workers) - 1), static_cast<Cost>(workers));
 }
 
 // ---- Partial slots ----------------------------------------------------------------------------------------------------------------------
@@ -79,14 +82,17 @@ FOVEA_FN constexpr bool may_cut(int32_t w, int32_t workers, int32_t max_slots) {
 
 /// The place at `offset` (cost from the beginning of the group; less than heads * unit cost), moved to the nearest tile edge; to an edge of
 /// the unit when the piece between would cost no more than a partial state costs; to the unit's start when the boundary may not cut.
-FOVEA_FN constexpr RangePlace range_place(const CostTable& cost, int32_t group, int32_t heads, int32_t tiles, uint64_t offset, bool cut) {
+/// `per_tile`: what divides by cost.per_tile, uint32_t or a type of its own.
+template <class Cost, class PerTile>
+FOVEA_FN constexpr RangePlace range_place(const CostTable& cost, const PerTile& per_tile, int32_t group, int32_t heads, int32_t tiles,
+                                          Cost offset, bool cut) {
   const uint32_t unit = cost_of_tiles(cost, tiles);
-  const int32_t head = static_cast<int32_t>(quotient(offset, unit));
-  const uint32_t rest = static_cast<uint32_t>(offset - static_cast<uint64_t>(head) * unit);
+  const int32_t head = static_cast<int32_t>(quotient(offset, static_cast<Cost>(unit)));
+  const uint32_t rest = static_cast<uint32_t>(offset - static_cast<Cost>(head) * unit);
   if (!cut || rest <= cost.fixed) {
     return {group, head, 0};
   }
-  const int32_t tile = static_cast<int32_t>((rest - cost.fixed + cost.per_tile / 2) / cost.per_tile);
+  const int32_t tile = static_cast<int32_t>((rest - cost.fixed + cost.per_tile / 2) / per_tile);
   const uint32_t left = cost.per_tile * static_cast<uint32_t>(tile);
   const uint32_t right = cost.per_tile * static_cast<uint32_t>(tiles - tile);
   if (left <= cost.per_partial && left <= right) {
@@ -96,6 +102,10 @@ FOVEA_FN constexpr RangePlace range_place(const CostTable& cost, int32_t group, 
     return {group, head, tile};
   }
   return head + 1 < heads ? RangePlace{group, head + 1, 0} : RangePlace{group + 1, 0, 0};
+}
+
+FOVEA_FN constexpr RangePlace range_place(const CostTable& cost, int32_t group, int32_t heads, int32_t tiles, uint64_t offset, bool cut) {
+  return range_place(cost, cost.per_tile, group, heads, tiles, offset, cut);
 }
 
 /// Partial items of a worker: its first item when it begins inside a unit, its last when it ends inside another (or began the same one).
@@ -136,7 +146,7 @@ FOVEA_FN constexpr ChunkRule throughput_rule(const CostTable& cost, uint64_t tot
   if (usable == 0) {
     return {};
   }
-  const uint64_t tiles = quotient(share_of(total, usable) + cost.per_tile - 1, cost.per_tile);
+  const uint64_t tiles = quotient(share_of(total, usable) + cost.per_tile - 1, static_cast<uint64_t>(cost.per_tile));
   return {.max_tiles = max_(kMinChunkTiles, static_cast<int32_t>(min_(tiles, static_cast<uint64_t>(kUnbounded))))};
 }
 

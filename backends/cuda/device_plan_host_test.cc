@@ -77,7 +77,7 @@ TEST_F(DevicePlanOnHost, TheProgramIsTheBatchs) {
     const char* kernel;
     int writers;
   };
-  const Case cases[] = {{1, few, Policy::throughput, "plan_simple_in_shared_memory", 1},
+  const Case cases[] = {{1, few, Policy::throughput, "plan_small", 1},
                         {1, many, Policy::throughput, "plan_simple", 16},
                         {2, few, Policy::throughput, "plan", 1},
                         {1, few, Policy::batch_invariant, "plan", 1}};

@@ -18,7 +18,7 @@ constexpr std::string_view kSource = R"(// fovea: the planner
   }
 FOVEA_PLAN(plan, general)
 FOVEA_PLAN(plan_simple, simple)
-FOVEA_PLAN(plan_simple_in_shared_memory, simple_in_shared_memory)
+FOVEA_PLAN(plan_small, small)
 )";
 
 }  // namespace
@@ -40,7 +40,7 @@ Planner::Planner(const Gpu& gpu, const Compiler& compiler) : gpu_(gpu) {
   module_ = std::make_unique<CubinModule>(gpu, cubins[0].bytes, request.label);
   general_ = module_->function("plan", gpu.max_shared_bytes);
   simple_ = module_->function("plan_simple", gpu.max_shared_bytes);
-  simple_in_shared_memory_ = module_->function("plan_simple_in_shared_memory", gpu.max_shared_bytes);
+  small_ = module_->function("plan_small", gpu.max_shared_bytes);
 }
 
 void Planner::plan(const PlannerParams& params, Stream stream) const {
@@ -52,9 +52,9 @@ void Planner::plan(const PlannerParams& params, Stream stream) const {
   const ContextScope scope(gpu_.context());
   launch(gpu_,
          {.kernel = "plan",
-          .function = !params.simple                                          ? general_
-                      : plan::kArraysAt + params.groups_bytes <= shared_bytes ? simple_in_shared_memory_
-                                                                              : simple_,
+          .function = !params.simple                                                          ? general_
+                      : params.small && plan::kArraysAt + params.groups_bytes <= shared_bytes ? small_
+                                                                                              : simple_,
           .grid = params.num_masks + writers,
           .threads = plan::kThreads,
           .shared_bytes = shared_bytes},

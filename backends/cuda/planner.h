@@ -20,7 +20,7 @@ class Planner {
  private:
   const Gpu& gpu_;
   std::unique_ptr<CubinModule> module_;
-  CUfunction general_ = nullptr, simple_ = nullptr, simple_in_shared_memory_ = nullptr;
+  CUfunction general_ = nullptr, simple_ = nullptr, small_ = nullptr;
 };
 
 CompileRequest planner_program();

@@ -1,6 +1,7 @@
 #include "src/schedule/planner.h"
 
 #include <algorithm>
+#include <cmath>
 
 #include "portable/planner.h"
 #include "src/support/check.h"
@@ -22,6 +23,16 @@ std::int64_t groups_bytes(const PlanCapacity& c) {
   return array_bytes(c.max_row_groups, sizeof(PlannedGroup)) +
          array_bytes(num_ranges_configs(c) * (std::int64_t{c.max_row_groups} + 1), sizeof(std::uint64_t)) +
          array_bytes(c.num_workers + 1, sizeof(RangePlace)) + array_bytes(c.num_workers + 1, sizeof(RangeCounts));
+}
+
+/// Do the costs of a ranges configuration stay below 2^31, whatever the batch? A request's tokens are tokens of one group.
+bool costs_are_small(const Problem& problem, const Choice& choice, const PlanCapacity& c) {
+  double most = 0;
+  for (const KernelConfig& config : choice.configs) {
+    const double tiles = std::ceil(static_cast<double>(problem.limits.max_kv_tokens_per_request) / config.tile_kv) + 1;
+    most = std::max(most, (config.cost.fixed + config.cost.per_tile * tiles) * static_cast<double>(problem.spec.num_kv_heads));
+  }
+  return most * c.max_row_groups + c.num_workers < 2147483648.0;
 }
 
 }  // namespace
@@ -46,6 +57,7 @@ PlannerParams planner_params(const Problem& problem, const Choice& choice, const
   for (std::int32_t c = 0; c < p.num_configs; ++c) {
     p.rows_of_tile[c] = divisor(rows_per_tile(p.configs[c], problem.group_size));
     p.tile_kv[c] = divisor(p.configs[c].tile_kv);
+    p.cost_per_tile[c] = divisor(static_cast<std::int32_t>(p.configs[c].cost.per_tile));
   }
   p.num_ranges_configs = num_ranges_configs(capacity);
   p.groups_bytes = groups_bytes(capacity);
@@ -67,6 +79,8 @@ PlannerParams planner_params(const Problem& problem, const Choice& choice, const
   p.planned_requests = arrays.num_requests;
   p.write_groups = 1;
   p.simple = is_simple(batch) && !p.fixed_splits;
+  p.small = costs_are_small(problem, choice, capacity);
+  FOVEA_ASSERT(p.num_workers < kMaxPlannedWorkers, "{} workers", p.num_workers);
   return p;
 }
 

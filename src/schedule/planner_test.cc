@@ -35,11 +35,12 @@ void plan_by_program(const Problem& problem, const Choice& choice, const BatchVi
     std::memset(scratch.data(), 0x5c, scratch.size());
     SerialBlock block(seed);
     PlannerState state;
+    reset_state(block, state);
     const PlannerScratch from{reinterpret_cast<char*>(shared.data()), static_cast<std::int32_t>(shared.size()),
                               reinterpret_cast<char*>(scratch.data()) + (16 - reinterpret_cast<std::uintptr_t>(scratch.data()) % 16) % 16};
     if (!params.simple) {
       plan_general(block, params, state, from, index, num_blocks);
-    } else if (params.groups_bytes <= from.shared_left) {
+    } else if (params.small && params.groups_bytes <= from.shared_left) {
       plan_simple<true>(block, params, state, from, index, num_blocks);
     } else {
       plan_simple<false>(block, params, state, from, index, num_blocks);

@@ -73,32 +73,30 @@ class Block {
     return __syncthreads_or(found) != 0;
   }
 
-  /// out[i] = value(0) + .. + value(i - 1), out[count] the total. `out` may be where value reads. A warp has a piece, lanes side by side.
+  /// out[i] = value(0) + .. + value(i - 1), out[count] the total. `out` may be where value(i) reads, at i. A warp has a piece, lanes side
+  /// by side: sums within the piece first, then all of it moves by what is before.
   template <class T, class Value>
   __device__ __forceinline__ T scan(int32_t count, T zero, const Value& value, T* out) const {
     const int32_t each = piece(count), begin = warp() * each, end = min_(count, begin + each);
-    T sum = zero;
+    T running = zero, before = zero;
 #pragma unroll 1
-    for (int32_t i = begin + lane(); i < end; i += 32) {
-      sum = sum + value(i);
+    for (int32_t i = begin + lane(); i - lane() < end; i += 32) {
+      const T upto = scan_of_warp(i < end ? value(i) : zero, Plus{});
+      const T below = from_lane_below(upto, 1);
+      before = lane() > 0 ? running + below : running;
+      if (each > 32 && i < end) {
+        out[i] = before;
+      }
+      running = running + from_lane(upto, 31);
     }
     T total;
-    const T upto_sum = scan_of_warp(sum, Plus{});
-    T running = sum_before_warp(upto_sum, zero, Plus{}, total);
-    if (each <= 32) {  // one round: the sum is the value
-      const T below = from_lane_below(upto_sum, 1);
-      if (begin + lane() < end) {
-        out[begin + lane()] = lane() > 0 ? running + below : running;
-      }
-    } else {
-#pragma unroll 1
-      for (int32_t i = begin + lane(); i - lane() < end; i += 32) {
-        const T upto = scan_of_warp(i < end ? value(i) : zero, Plus{});
-        const T below = from_lane_below(upto, 1);
-        if (i < end) {
-          out[i] = lane() > 0 ? running + below : running;
-        }
-        running = running + from_lane(upto, 31);
+    const T before_piece = sum_before_warp(running, zero, Plus{}, total);
+    if (each <= 32 && begin + lane() < end) {  // one round: never written
+      out[begin + lane()] = before_piece + before;
+    } else if (each > 32) {
+#pragma unroll 4
+      for (int32_t i = begin + lane(); i < end; i += 32) {
+        out[i] = before_piece + out[i];
       }
     }
     if (threadIdx.x == 0) {

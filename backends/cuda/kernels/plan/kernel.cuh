@@ -8,23 +8,24 @@
 
 namespace fovea::cuda::plan {
 
-enum class Batches { general, simple, simple_in_shared_memory };
+enum class Batches { general, simple, small };
 
 /// Blocks: masks first, then those that write the batch.
 template <Batches kBatches>
 __device__ __forceinline__ void plan(const PlannerParams& params, int32_t shared_bytes) {
   extern __shared__ __align__(16) char shared[];
+  Block block(shared);
+  PlannerState& state = *reinterpret_cast<PlannerState*>(shared + kBlockBytes);
+  reset_state(block, state);
   ptx::wait_for_previous_grid();
   ptx::let_next_grid_start();
-  Block block(shared);
   const int32_t index = static_cast<int32_t>(blockIdx.x), num_blocks = static_cast<int32_t>(gridDim.x);
-  PlannerState& state = *reinterpret_cast<PlannerState*>(shared + kBlockBytes);
   const PlannerScratch scratch{shared + kArraysAt, shared_bytes - kArraysAt,
                                params.scratch + min_(index, params.num_masks - 1) * params.scratch_bytes};
   if constexpr (kBatches == Batches::general) {
     plan_general(block, params, state, scratch, index, num_blocks);
   } else {
-    plan_simple<kBatches == Batches::simple_in_shared_memory>(block, params, state, scratch, index, num_blocks);
+    plan_simple<kBatches == Batches::small>(block, params, state, scratch, index, num_blocks);
   }
 }
 
