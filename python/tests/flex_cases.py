@@ -129,6 +129,15 @@ def table_mask(table):
     return from_table
 
 
+def chunk_or_window(b, h, q_idx, kv_idx):
+    near = (q_idx >= kv_idx) & (q_idx - kv_idx <= 9)
+    return near | (q_idx // 16 == kv_idx // 16)
+
+
+def rounded(score, b, h, q_idx, kv_idx):
+    return score * 0.5 + torch.round((q_idx - kv_idx) * 0.5) / 8 + torch.floor(kv_idx / 4) / 16
+
+
 def dilated(b, h, q_idx, kv_idx):
     return (q_idx >= kv_idx) & ((q_idx - kv_idx < 16) | ((q_idx - kv_idx) % 4 == 0))
 
@@ -168,5 +177,6 @@ def standard_cases(batch, heads, q_len, kv_len, device="cpu"):
         "checkerboard": (None, checkerboard),
         "shifted by a tensor": (None, shifted(torch.tensor(17, device=device))),
         "mask of bools": (None, table_mask(some)),
+        "chunk or window": (rounded, chunk_or_window),
         "dilated": (lambda score, b, h, q, kv: score - torch.log1p((q - kv).abs().float()), dilated),
     }
