@@ -1,8 +1,11 @@
 """flex_attention: PyTorch's call, computed by a traced variant. Traces, prepared Attentions and plans are found again by what they depend on."""
 
+from __future__ import annotations
+
 import collections
 import sys
 import threading
+from typing import Any, Callable
 
 from .closed import key_of_function
 from .masks import mask_mod_of
@@ -20,8 +23,8 @@ _attentions = {}
 _of_thread = threading.local()
 
 
-def flex_attention(query, key, value, score_mod=None, block_mask=None, scale=None, enable_gqa=False, return_lse=False, kernel_options=None, *,
-                   return_aux=None):
+def flex_attention(query: Any, key: Any, value: Any, score_mod: Callable[..., Any] | None = None, block_mask: Any = None, scale: float | None = None,
+                   enable_gqa: bool = False, return_lse: bool = False, kernel_options: None = None, *, return_aux: Any = None) -> Any:
     """torch.nn.attention.flex_attention, without torch.compile: score_mod and mask_mod become a variant of Fovea, compiled once.
 
     query:      [B, Hq, L, E], f32, f16 or bf16. key: [B, Hkv, S, E], value: [B, Hkv, S, Ev]; also fp8. Any strides with innermost 1; batches of 1

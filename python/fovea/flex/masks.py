@@ -1,6 +1,9 @@
 """Masks as flex_attention takes them: a mask_mod with the lengths it is for, PyTorch's BlockMask, and what joins mask_mods."""
 
+from __future__ import annotations
+
 import weakref
+from typing import Any, Callable
 
 from .tracer import torch_if_loaded
 
@@ -17,7 +20,8 @@ class Mask:
         return f"Mask({getattr(self.mask_mod, '__name__', self.mask_mod)}, seq_lengths={self.seq_lengths})"
 
 
-def create_block_mask(mask_mod, B=None, H=None, Q_LEN=None, KV_LEN=None, device=None):
+def create_block_mask(mask_mod: Callable[..., Any], B: int | None = None, H: int | None = None, Q_LEN: int | None = None, KV_LEN: int | None = None,
+                      device: Any = None) -> Mask:
     """A mask from mask_mod(b, h, q_idx, kv_idx), by PyTorch's name for it. Nothing is computed: which tiles there are follows from the function.
 
     Q_LEN, KV_LEN: where given, flex_attention refuses other lengths, as PyTorch does. B, H and device say nothing that is needed.

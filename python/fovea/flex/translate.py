@@ -1,6 +1,9 @@
 """A score_mod and a mask_mod as a variant: name, C++ text, and the values that its fields are given."""
 
+from __future__ import annotations
+
 from dataclasses import dataclass, field
+from typing import Any, Callable
 
 from .builtin import builtin_of
 from .graph import Captured, Graph, contains
@@ -54,7 +57,7 @@ class Traced:
         return {name: value if not isinstance(value, Captured) else table_of(value, device or value.tensor.device) for name, value in pairs}
 
 
-def translate(score_mod=None, mask_mod=None, device=None):
+def translate(score_mod: Callable[..., Any] | None = None, mask_mod: Callable[..., Any] | None = None, device: Any = None) -> Traced:
     """Traces the functions and writes the variant. Raises CannotTrace with the way out."""
     graph = Graph()
     keep = None if mask_mod is None else trace_mask(graph, mask_mod, device)
