@@ -27,7 +27,8 @@ struct HeadCounts {
 
 UnitChunks chunks_of(const Assignment& a, const ChunkRule& rule, std::int32_t g, std::int32_t row_tile) {
   const RowGroup& group = a.groups[static_cast<std::size_t>(g)];
-  return unit_chunks(rule, a.row_tiles[a.work[g].first_row_tile + row_tile], stays_whole(rule, group.format, packed_rows_of(group, a.group_size)));
+  return unit_chunks(rule, a.row_tiles[a.work[g].first_row_tile + row_tile],
+                     stays_whole(rule, group.format, packed_rows_of(group, a.group_size)));
 }
 
 HeadCounts count_head(const Assignment& a, const ChunkRule& rule, std::int32_t g) {
