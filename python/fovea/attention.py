@@ -212,18 +212,14 @@ class Attention:
             into = Plan(self)
         elif into.attention is not self:
             raise ValueError(f"plan: into belongs to another Attention ({into.attention!r}); a plan is used with the Attention that made it")
-        if stream is not None:
-            stream = _library.stream_of(stream, self._device_id)
+        # Asked for here: a batch's only tensor may be on the host (ragged), and then nobody else says what stream is current.
+        stream = _library.current_stream(self._device_id) if stream is None else _library.stream_of(stream, self._device_id)
         table_arguments: Sequence
         masks: Sequence
         if type(tables) is KvTables:
             num_formats, table_arguments = 1, tables
-            if stream is None and tables[1] is None and tables[2] is None:  # ragged: there may be no CUDA tensor to ask for its stream
-                stream = _library.current_stream(self._device_id)
         elif isinstance(tables, (list, tuple)) and all(type(format) is KvTables for format in tables):
             num_formats, table_arguments = len(tables), [value for format in tables for value in format]
-            if stream is None:
-                stream = _library.current_stream(self._device_id)
         else:
             raise TypeError(f"plan: tables is {type(tables).__name__}; it must be a fovea.KvTables, or a list of them, one per format of the spec")
         if mask is None:
