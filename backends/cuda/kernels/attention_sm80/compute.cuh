@@ -1,5 +1,5 @@
-// What a warp computes on a kv tile: scores (q . k), weights (hooks, mask, online softmax), o += weights . v. A warp has kRowTiles tiles of
-// 16 packed rows and kWarpCols columns of the tile. Lane l is g = l / 4, j = l % 4; it holds rows g and g + 8 of every 16.
+// What a warp computes on a strip of kStripCols columns: scores (q . k), weights (online softmax), o += weights . v. A warp has kRowTiles
+// tiles of 16 packed rows and one or more strips of a kv tile. Lane l is g = l / 4, j = l % 4; it holds rows g and g + 8 of every 16.
 #pragma once
 
 #include "backends/cuda/device/ptx/mma.cuh"
@@ -31,8 +31,9 @@ struct States {
   float top[kRowTiles<C>][2], sum[kRowTiles<C>][2];
 };
 
+/// Of a strip.
 template <Config C>
-using Scores = float[kRowTiles<C>][kWarpCols<C> / 8][4];
+using Scores = float[kRowTiles<C>][kStripCols<C> / 8][4];
 
 template <Config C>
 __device__ __forceinline__ void clear(States<C>& states) {
@@ -47,9 +48,9 @@ __device__ __forceinline__ void clear(States<C>& states) {
   }
 }
 
-/// Are a warp's queries kept in registers? Beside o and scores, where they fit.
+/// Are a warp's queries kept in registers? Beside o and the scores of two strips, where they fit.
 template <Config C>
-inline constexpr bool kKeepsQueries = kRowTiles<C> * (C.head_dim_vo / 2 + kWarpCols<C> / 2 + C.head_dim_qk / 4) <= 200;
+inline constexpr bool kKeepsQueries = kRowTiles<C> * (C.head_dim_vo / 2 + kStripCols<C> + C.head_dim_qk / 4) <= 204;
 
 template <Config C>
 struct Queries {
@@ -83,26 +84,25 @@ struct Piece {
   uint32_t bits[is_narrow(T) ? 2 : 4];
 };
 
-/// scores = q . k. `q_tile` and `k` are shared addresses of the q tile and the k tile. Fragments are asked for a step before they are
-/// multiplied.
-template <Config C>
+/// scores = q . k of a strip. `q_tile` and `k` are shared addresses of the q tile and the strip's first key. Fragments are asked for a step
+/// before they are multiplied. between(step, steps) is what else there is to do meanwhile, a part of it after every step's products.
+template <Config C, class Between>
 __device__ __forceinline__ void multiply_keys(const Place<C>& place, const Queries<C>& queries, uint32_t q_tile, uint32_t k,
-                                              Scores<C>& scores) {
+                                              Scores<C>& scores, const Between& between) {
   constexpr DType kType = qk_type(C);
 #pragma unroll
   for (int32_t t = 0; t < kRowTiles<C>; ++t) {
 #pragma unroll
-    for (int32_t n = 0; n < kWarpCols<C> / 8; ++n) {
+    for (int32_t n = 0; n < kStripCols<C> / 8; ++n) {
       scores[t][n][0] = scores[t][n][1] = scores[t][n][2] = scores[t][n][3] = 0.0f;
     }
   }
   const uint32_t l = static_cast<uint32_t>(place.lane);
   // 16 bits: matrices (columns 0-7, elements 0-7), (0-7, 8-15), (8-15, 0-7), (8-15, 8-15). 8 bits: (columns 0-7, elements 0-15), (8-15,
   // 0-15).
-  const uint32_t k_lane = is_narrow(C.k) ? k + (place.first_col + l % 16) * k_row_bytes(C)
-                                         : k + (place.first_col + l % 8 + 8 * (l / 16)) * k_row_bytes(C) + 16 * (l / 8 % 2);
+  const uint32_t k_lane = is_narrow(C.k) ? k + l % 16 * k_row_bytes(C) : k + (l % 8 + 8 * (l / 16)) * k_row_bytes(C) + 16 * (l / 8 % 2);
   const uint32_t q_lane = Queries<C>::address(place, q_tile);
-  constexpr int32_t kColumnSteps = kWarpCols<C> / 16;
+  constexpr int32_t kColumnSteps = kStripCols<C> / 16;
   constexpr int32_t kSteps = C.head_dim_qk / 16 * kColumnSteps;
   Piece<C.k> keys[2];
   uint32_t q[2][kRowTiles<C>][4];
@@ -142,87 +142,7 @@ __device__ __forceinline__ void multiply_keys(const Place<C>& place, const Queri
       ptx::multiply_add<kType>(scores[t][n], a[t], b[0], b[1]);
       ptx::multiply_add<kType>(scores[t][n + 1], a[t], b[2], b[3]);
     }
-  }
-}
-
-/// What hooks and masks of a kv tile need.
-template <Config C, class V>
-struct TileRule {
-  const V& v;
-  const typename V::Mask& mask;
-  const Row* rows;  // of the item, in shared memory
-  const Columns& columns;
-  const int32_t* positions;  // of the tile, where positions follow from storage
-  const float* k_scale;      // of the tile, with token scales
-  int32_t* seen;             // null: every column of the tile is seen by some row
-  int32_t first_column, kv_head;
-  float scale;  // sm_scale * k scale
-
-  __device__ __forceinline__ int32_t kv_pos(int32_t c) const {
-    return columns.by_index ? positions[c] : columns.kv_pos + (first_column + c) * columns.kv_pos_stride;
-  }
-};
-
-/// Is the scale left to update_states? Where no hook looks at logits: a product and a difference are one instruction there.
-template <class V>
-inline constexpr bool kScalesLate = V::use_softmax && !HasTransformLogit<V>;
-
-/// Which of this lane's columns a row sees: bit 2 n + e is element e of product n.
-template <Config C, class V>
-__device__ __forceinline__ uint32_t seen_columns(const Place<C>& place, const TileRule<C, V>& rule, const Row& row) {
-  static_assert(kWarpCols<C> / 4 <= 32, "a bit for every column of a lane; see select.cc");
-  uint32_t bits = 0;
-#pragma unroll 4
-  for (int32_t i = 0; i < kWarpCols<C> / 4; ++i) {
-    const int32_t c = place.first_col + 4 * (i - i % 2) + 2 * place.j + i % 2;
-    bool visible = rule.first_column + c < row.col_end;
-    if (visible) {
-      const Position<> at = position_of(row, rule.kv_head, rule.kv_pos(c));
-      visible = (!rule.columns.by_index || at.kv_pos < row.kv_len) && rule.mask.keep(at);
-    }
-    if (visible && rule.seen != nullptr) {
-      rule.seen[c] = 1;
-    }
-    bits |= static_cast<uint32_t>(visible) << i;
-  }
-  return bits;
-}
-
-/// Dot products become logits, where kScalesLate still to be scaled (weights where the variant has no softmax). `full`: every row sees
-/// every column.
-template <Config C, class V>
-__device__ __forceinline__ void apply_rule(const Place<C>& place, const TileRule<C, V>& rule, bool full, Scores<C>& scores) {
-  constexpr float kUnseen = V::use_softmax ? -math::infinity<float>() : 0.0f;
-#pragma unroll
-  for (int32_t t = 0; t < kRowTiles<C>; ++t) {
-#pragma unroll
-    for (int32_t half = 0; half < 2; ++half) {
-      if constexpr (!kScalesLate<V> || C.token_scales != 0) {
-        const Row row = rule.rows[place.row(t, half)];
-#pragma unroll
-        for (int32_t i = 0; i < kWarpCols<C> / 4; ++i) {
-          const int32_t c = place.first_col + 4 * (i - i % 2) + 2 * place.j + i % 2;
-          float& x = scores[t][i / 2][2 * half + i % 2];
-          if constexpr (!kScalesLate<V>) {
-            x *= rule.scale;
-          }
-          if constexpr (C.token_scales != 0) {
-            x *= rule.k_scale[c];
-          }
-          if constexpr (HasTransformLogit<V>) {
-            x = transformed_logit(rule.v, x, position_of(row, rule.kv_head, rule.kv_pos(c)));
-          }
-        }
-      }
-      if (!full) {
-        const uint32_t bits = seen_columns(place, rule, rule.rows[place.row(t, half)]);
-#pragma unroll
-        for (int32_t i = 0; i < kWarpCols<C> / 4; ++i) {
-          float& x = scores[t][i / 2][2 * half + i % 2];
-          x = (bits >> i & 1u) != 0 ? x : kUnseen;
-        }
-      }
-    }
+    between(step, kSteps);
   }
 }
 
@@ -231,37 +151,103 @@ __device__ __forceinline__ float max_of_quad(float x) {
   return fmaxf(x, __shfl_xor_sync(0xffffffffu, x, 2));
 }
 
-/// Weights of a warp's columns as mma takes them: rows g, g + 8, g, g + 8 of columns 0-7, 0-7, 8-15, 8-15 of every 16.
+/// Pairs of neighbouring columns of a strip that a lane holds, numbered so that those that are used together come together.
 template <Config C>
-using Weights = uint32_t[kWarpCols<C> / 16][kRowTiles<C>][4];
+inline constexpr int32_t kPairs = 2 * kRowTiles<C> * (kStripCols<C> / 8);
 
-/// Weights of products n, rounded; times the scales of their values, with token scales (`v_scale`: of the tile's columns).
+struct Pair {
+  int32_t n, t, half;  // elements 2 half and 2 half + 1 of product n of row tile t
+};
+template <Config C>
+__device__ __forceinline__ constexpr Pair pair_at(int32_t i) {
+  return {.n = i / (2 * kRowTiles<C>), .t = i / 2 % kRowTiles<C>, .half = i % 2};
+}
+
+/// Calls each(i) for step `step`'s share of [0, kCount), which `steps` steps go through. Both are constants once loops are unrolled.
+template <int32_t kCount, class Each>
+__device__ __forceinline__ void share_of_step(int32_t step, int32_t steps, const Each& each) {
+  const int32_t every = max_(1, steps / kCount);  // steps with something to do
+  const int32_t at_once = ceil_div(kCount, steps);
+  if (step % every != 0) {
+    return;
+  }
+#pragma unroll
+  for (int32_t i = 0; i < at_once; ++i) {
+    if (step / every * at_once + i < kCount) {
+      each(step / every * at_once + i);
+    }
+  }
+}
+
+/// Weights of a strip as mma takes them: rows g, g + 8, g, g + 8 of columns 0-7, 0-7, 8-15, 8-15 of every 16.
+template <Config C>
+using Weights = uint32_t[kStripCols<C> / 16][kRowTiles<C>][4];
+
+/// A pair of weights, rounded; times the scales of their values, with token scales (`v_scale`: of the strip's columns).
 template <Config C>
 __device__ __forceinline__ uint32_t pack_weights(const Place<C>& place, int32_t n, const float* v_scale, float first, float second) {
   if constexpr (C.token_scales != 0) {
-    const int32_t column = place.first_col + 8 * n + 2 * place.j;
+    const int32_t column = 8 * n + 2 * place.j;
     first = first == 0.0f ? 0.0f : first * v_scale[column];  // what is not seen may have any scale
     second = second == 0.0f ? 0.0f : second * v_scale[column + 1];
   }
   return ptx::pack_pair<pv_type(C)>(first, second);
 }
 
-/// States move to the tops of logits times `scale` (positive). Mostly no row of the warp has a new one.
+/// The i-th pair of logits, in units of 2^top (without softmax: weights), becomes weights.
+template <Config C, class V>
+__device__ __forceinline__ void make_weights(const Place<C>& place, int32_t i, const float* v_scale, const Scores<C>& logits,
+                                             States<C>& states, Weights<C>& weights) {
+  const Pair at = pair_at<C>(i);
+  float first = logits[at.t][at.n][2 * at.half], second = logits[at.t][at.n][2 * at.half + 1];
+  if constexpr (V::use_softmax) {
+    first = ptx::exp2_approx(first);
+    second = ptx::exp2_approx(second);
+    states.sum[at.t][at.half] += first + second;
+  }
+  weights[at.n / 2][at.t][at.n % 2 * 2 + at.half] = pack_weights<C>(place, at.n, v_scale, first, second);
+}
+
+/// Largest of the scores of every row.
 template <Config C>
-__device__ __forceinline__ void raise_tops(float scale, const Scores<C>& scores, States<C>& states) {
-  float tops[kRowTiles<C>][2];
+using Tops = float[kRowTiles<C>][2];
+
+template <Config C>
+__device__ __forceinline__ void clear(Tops<C>& tops) {
+#pragma unroll
+  for (int32_t t = 0; t < kRowTiles<C>; ++t) {
+    tops[t][0] = tops[t][1] = -math::infinity<float>();
+  }
+}
+
+template <Config C>
+__device__ __forceinline__ void raise_top(int32_t i, const Scores<C>& scores, Tops<C>& tops) {
+  const Pair at = pair_at<C>(i);
+  tops[at.t][at.half] = fmaxf(tops[at.t][at.half], fmaxf(scores[at.t][at.n][2 * at.half], scores[at.t][at.n][2 * at.half + 1]));
+}
+
+template <Config C>
+__device__ __forceinline__ void spread_tops(Tops<C>& tops) {
+#pragma unroll
+  for (int32_t t = 0; t < kRowTiles<C>; ++t) {
+    tops[t][0] = max_of_quad(tops[t][0]);
+    tops[t][1] = max_of_quad(tops[t][1]);
+  }
+}
+
+/// A row's weights are in units of 2^top of some of its columns: it moves to a new top only when that is kSlack above, so that o is rarely
+/// rescaled. Weights then reach 2^kSlack, which any type holds. Each row decides for itself: the rows beside it change nothing.
+inline constexpr float kSlack = 8.0f;
+
+/// States move to the tops of scores times `scale` (positive).
+template <Config C>
+__device__ __forceinline__ void raise_states(float scale, const Tops<C>& tops, States<C>& states) {
   bool raised = false;
 #pragma unroll
   for (int32_t t = 0; t < kRowTiles<C>; ++t) {
 #pragma unroll
     for (int32_t half = 0; half < 2; ++half) {
-      float top = scores[t][0][2 * half];
-#pragma unroll
-      for (int32_t n = 0; n < kWarpCols<C> / 8; ++n) {
-        top = fmaxf(top, fmaxf(scores[t][n][2 * half], scores[t][n][2 * half + 1]));
-      }
-      tops[t][half] = max_of_quad(top) * scale;
-      raised = raised || tops[t][half] > states.top[t][half];
+      raised = raised || tops[t][half] * scale > states.top[t][half] + kSlack;
     }
   }
   if (!__any_sync(0xffffffffu, raised)) {
@@ -271,61 +257,62 @@ __device__ __forceinline__ void raise_tops(float scale, const Scores<C>& scores,
   for (int32_t t = 0; t < kRowTiles<C>; ++t) {
 #pragma unroll
     for (int32_t half = 0; half < 2; ++half) {
-      const float top = fmaxf(states.top[t][half], tops[t][half]);
-      const float keep = top == -math::infinity<float>() ? 1.0f : ptx::exp2_approx(states.top[t][half] - top);  // -inf - (-inf) is NaN
-      states.top[t][half] = top;
-      states.sum[t][half] *= keep;
+      const float top = tops[t][half] * scale;
+      if (top > states.top[t][half] + kSlack) {
+        const float keep = ptx::exp2_approx(states.top[t][half] - top);
+        states.top[t][half] = top;
+        states.sum[t][half] *= keep;
 #pragma unroll
-      for (int32_t n = 0; n < C.head_dim_vo / 8; ++n) {
-        states.o[t][n][2 * half] *= keep;
-        states.o[t][n][2 * half + 1] *= keep;
+        for (int32_t n = 0; n < C.head_dim_vo / 8; ++n) {
+          states.o[t][n][2 * half] *= keep;
+          states.o[t][n][2 * half + 1] *= keep;
+        }
       }
     }
   }
 }
 
-/// Logits times `scale` become weights in units of 2^top.
-template <Config C>
-__device__ __forceinline__ void make_weights(const Place<C>& place, float scale, const float* v_scale, const Scores<C>& scores,
-                                             States<C>& states, Weights<C>& weights) {
+/// logits = scores times `scale` in units of 2^top; without softmax the scores.
+template <Config C, class V>
+__device__ __forceinline__ void take_logits(float scale, const Scores<C>& scores, const States<C>& states, Scores<C>& logits) {
 #pragma unroll
   for (int32_t t = 0; t < kRowTiles<C>; ++t) {
 #pragma unroll
     for (int32_t half = 0; half < 2; ++half) {
       const float base = states.top[t][half] == -math::infinity<float>() ? 0.0f : states.top[t][half];
 #pragma unroll
-      for (int32_t n = 0; n < kWarpCols<C> / 8; ++n) {
-        const float first = ptx::exp2_approx(fmaf(scores[t][n][2 * half], scale, -base));
-        const float second = ptx::exp2_approx(fmaf(scores[t][n][2 * half + 1], scale, -base));
-        states.sum[t][half] += first + second;
-        weights[n / 2][t][n % 2 * 2 + half] = pack_weights<C>(place, n, v_scale, first, second);
+      for (int32_t n = 0; n < kStripCols<C> / 8; ++n) {
+#pragma unroll
+        for (int32_t e = 2 * half; e < 2 * half + 2; ++e) {
+          logits[t][n][e] = V::use_softmax ? fmaf(scores[t][n][e], scale, -base) : scores[t][n][e];
+        }
       }
     }
   }
 }
 
-/// Without softmax logits are weights.
-template <Config C>
-__device__ __forceinline__ void take_weights(const Place<C>& place, const float* v_scale, const Scores<C>& scores, Weights<C>& weights) {
+/// A strip that nobody needs: weights of 0.
+template <Config C, class V>
+__device__ __forceinline__ void drop_logits(Scores<C>& logits) {
 #pragma unroll
   for (int32_t t = 0; t < kRowTiles<C>; ++t) {
 #pragma unroll
-    for (int32_t n = 0; n < kWarpCols<C> / 8; ++n) {
-      weights[n / 2][t][n % 2 * 2] = pack_weights<C>(place, n, v_scale, scores[t][n][0], scores[t][n][1]);
-      weights[n / 2][t][n % 2 * 2 + 1] = pack_weights<C>(place, n, v_scale, scores[t][n][2], scores[t][n][3]);
+    for (int32_t n = 0; n < kStripCols<C> / 8; ++n) {
+      logits[t][n][0] = logits[t][n][1] = logits[t][n][2] = logits[t][n][3] = V::use_softmax ? -math::infinity<float>() : 0.0f;
     }
   }
 }
 
-/// o += weights . v. `v` is the shared address of the v tile.
-template <Config C>
-__device__ __forceinline__ void multiply_values(const Place<C>& place, uint32_t v, const Weights<C>& weights, States<C>& states) {
+/// o += weights . v. `v` is the shared address of the strip's first value. between(step, steps) as in multiply_keys().
+template <Config C, class Between>
+__device__ __forceinline__ void multiply_values(const Place<C>& place, uint32_t v, const Weights<C>& weights, States<C>& states,
+                                                const Between& between) {
   constexpr DType kType = pv_type(C);
   const uint32_t l = static_cast<uint32_t>(place.lane);
   // Transposed. 16 bits: matrices (columns 0-7, elements 0-7), (8-15, 0-7), (0-7, 8-15), (8-15, 8-15). 8 bits: (0-7, 0-15), (8-15, 0-15).
-  const uint32_t v_lane = v + (place.first_col + l % 16) * v_row_bytes(C) + (is_narrow(C.v) ? 0 : 16 * (l / 16));
+  const uint32_t v_lane = v + l % 16 * v_row_bytes(C) + (is_narrow(C.v) ? 0 : 16 * (l / 16));
   constexpr int32_t kDimSteps = C.head_dim_vo / 16;
-  constexpr int32_t kSteps = kWarpCols<C> / 16 * kDimSteps;
+  constexpr int32_t kSteps = kStripCols<C> / 16 * kDimSteps;
   Piece<C.v> values[2];
   const auto load = [&](int32_t step) {
     const int32_t c = step / kDimSteps * 16, d = step % kDimSteps * 16;
@@ -358,36 +345,7 @@ __device__ __forceinline__ void multiply_values(const Place<C>& place, uint32_t 
       ptx::multiply_add<kType>(states.o[t][n], weights[step / kDimSteps][t], b[0], b[1]);
       ptx::multiply_add<kType>(states.o[t][n + 1], weights[step / kDimSteps][t], b[2], b[3]);
     }
-  }
-}
-
-/// Element of o that place e (0 or 1) of product n holds.
-template <Config C>
-__device__ __forceinline__ int32_t element_of(const Place<C>& place, int32_t n, int32_t e) {
-  return is_narrow(C.v) ? n / 2 * 16 + 4 * place.j + 2 * e + n % 2 : 8 * n + 2 * place.j + e;
-}
-
-/// The warp's states into shared memory: `out` [tile_q][out_row_floats] and `top`, `sum` [tile_q] of its share of the columns.
-template <Config C>
-__device__ __forceinline__ void store_states(const Place<C>& place, const States<C>& states, float* out, float* top, float* sum) {
-#pragma unroll
-  for (int32_t t = 0; t < kRowTiles<C>; ++t) {
-#pragma unroll
-    for (int32_t half = 0; half < 2; ++half) {
-      float total = states.sum[t][half];
-      total += __shfl_xor_sync(0xffffffffu, total, 1);
-      total += __shfl_xor_sync(0xffffffffu, total, 2);
-      const int32_t row = place.row(t, half);
-      if (place.j == 0) {
-        top[row] = states.top[t][half];
-        sum[row] = total;
-      }
-#pragma unroll
-      for (int32_t n = 0; n < C.head_dim_vo / 8; ++n) {
-        out[row * out_row_floats(C) + element_of(place, n, 0)] = states.o[t][n][2 * half];
-        out[row * out_row_floats(C) + element_of(place, n, 1)] = states.o[t][n][2 * half + 1];
-      }
-    }
+    between(step, kSteps);
   }
 }
 

@@ -13,9 +13,11 @@ namespace fovea::cuda::attention_sm80 {
 constexpr bool is_narrow(DType dtype) { return row_of(dtype).bits == 8; }
 
 template <Config C>
-inline constexpr int32_t kRowTiles = C.tile_q / (16 * C.warps_q);
+inline constexpr int32_t kRowTiles = row_tiles(C);
 template <Config C>
 inline constexpr int32_t kWarpCols = warp_cols(C);
+template <Config C>
+inline constexpr int32_t kStripCols = strip_cols(C);
 
 /// The warps that share columns. They load those columns themselves and wait for nobody else until an item ends.
 template <Config C>
@@ -163,16 +165,18 @@ __device__ __forceinline__ void copy_scale(const ScaleView& scale, int64_t page,
   }
 }
 
-/// The place of the column that was asked for, into the ring of places at `c`; its scales arrive with the group of copies committed next.
+/// The place of the column that was asked for, into the ring of places at `c`; its position and scales into theirs at `detail`. Scales
+/// arrive with the group of copies committed next.
 template <Config C>
-__device__ __forceinline__ void place_column(const KvView& kv, const TileSource& source, AskedColumn asked, int32_t c, char* shared) {
+__device__ __forceinline__ void place_column(const KvView& kv, const TileSource& source, AskedColumn asked, int32_t c, int32_t detail,
+                                             char* shared) {
   constexpr Layout kLayout = layout_of(C);
   const int64_t page = source.columns.table == nullptr ? source.columns.table_begin + asked.page : asked.page;
   bool loaded = asked.slot >= 0;
   if (source.columns.by_index) {
     const int32_t position = kv_position(source.columns, 0, page, asked.slot);
     loaded = loaded && position < source.kv_len_max && holds(source.tiles.positions, position);
-    reinterpret_cast<int32_t*>(shared + kLayout.positions)[c] = position;
+    reinterpret_cast<int32_t*>(shared + kLayout.positions)[detail] = position;
   }
   ColumnPlace place{reinterpret_cast<uint64_t>(zero_row), reinterpret_cast<uint64_t>(zero_row)};
   if (loaded) {
@@ -180,8 +184,8 @@ __device__ __forceinline__ void place_column(const KvView& kv, const TileSource&
   }
   reinterpret_cast<ulonglong2*>(shared + kLayout.places)[c] = {place.k, place.v};
   if constexpr (C.token_scales != 0) {
-    copy_scale(kv.k.scale, page, asked.slot, source.kv_head, loaded, reinterpret_cast<float*>(shared + kLayout.k_scale) + c);
-    copy_scale(kv.v.scale, page, asked.slot, source.kv_head, loaded, reinterpret_cast<float*>(shared + kLayout.v_scale) + c);
+    copy_scale(kv.k.scale, page, asked.slot, source.kv_head, loaded, reinterpret_cast<float*>(shared + kLayout.k_scale) + detail);
+    copy_scale(kv.v.scale, page, asked.slot, source.kv_head, loaded, reinterpret_cast<float*>(shared + kLayout.v_scale) + detail);
   }
 }
 
@@ -252,26 +256,23 @@ __device__ __noinline__ void load_rows_slowly(int32_t team_thread, int32_t row_b
   }
 }
 
-/// The team's columns of the kv tile whose places are in ring place `at`, into stage `stage`. Rows nobody sees become zeros: 0 * NaN is
-/// NaN.
-template <Config C>
-__device__ __forceinline__ void load_tile(const KernelParams& params, bool aligned, const Team<C>& team, int32_t at, int32_t stage,
+/// The team's columns of the keys (or values) of the kv tile whose places are in ring place `at`, into stage `stage`. Rows nobody sees
+/// become zeros: 0 * NaN is NaN.
+template <Config C, bool kValues>
+__device__ __forceinline__ void load_part(const KernelParams& params, bool aligned, const Team<C>& team, int32_t at, int32_t stage,
                                           char* shared, uint32_t base) {
   constexpr Layout kLayout = layout_of(C);
-  constexpr int32_t kKeyPieces = C.head_dim_qk * row_of(C.k).bits / 8 / 16;
-  constexpr int32_t kValuePieces = C.head_dim_vo * row_of(C.v).bits / 8 / 16;
-  const int32_t places = kLayout.places + (at * C.tile_kv + team.first_col()) * static_cast<int32_t>(sizeof(ColumnPlace));
-  const int32_t k = kLayout.ring + stage * stage_bytes(C) + team.first_col() * k_row_bytes(C);
-  const int32_t v = kLayout.ring + stage * stage_bytes(C) + C.tile_kv * k_row_bytes(C) + team.first_col() * v_row_bytes(C);
-  const int32_t k_bytes = params.head_dim_qk * (row_of(C.k).bits / 8);
-  const int32_t v_bytes = params.head_dim_vo * (row_of(C.v).bits / 8);
+  constexpr int32_t kElementBytes = row_of(kValues ? C.v : C.k).bits / 8;
+  constexpr int32_t kRowBytes = kValues ? v_row_bytes(C) : k_row_bytes(C);
+  constexpr int32_t kPieces = (kValues ? C.head_dim_vo : C.head_dim_qk) * kElementBytes / 16;
+  const int32_t places =
+      kLayout.places + (at * C.tile_kv + team.first_col()) * static_cast<int32_t>(sizeof(ColumnPlace)) + (kValues ? 8 : 0);
+  const int32_t to = kLayout.ring + stage * stage_bytes(C) + (kValues ? C.tile_kv * k_row_bytes(C) : 0) + team.first_col() * kRowBytes;
+  const int32_t row_bytes = (kValues ? params.head_dim_vo : params.head_dim_qk) * kElementBytes;
   if (aligned) {
-    load_rows<C, k_row_bytes(C), kKeyPieces>(team, k_bytes, base + places, base + k);
-    load_rows<C, v_row_bytes(C), kValuePieces>(team, v_bytes, base + places + 8, base + v);
+    load_rows<C, kRowBytes, kPieces>(team, row_bytes, base + places, base + to);
   } else {
-    const uint64_t* rows = reinterpret_cast<const uint64_t*>(shared + places);
-    load_rows_slowly<C, k_row_bytes(C), kKeyPieces>(team.thread, k_bytes, rows, shared + k);
-    load_rows_slowly<C, v_row_bytes(C), kValuePieces>(team.thread, v_bytes, rows + 1, shared + v);
+    load_rows_slowly<C, kRowBytes, kPieces>(team.thread, row_bytes, reinterpret_cast<const uint64_t*>(shared + places), shared + to);
   }
 }
 

@@ -17,16 +17,19 @@ constexpr std::int32_t kSharedOfCta = 1024;
 constexpr std::int32_t kFewRows = 16, kManyRows = 64, kMostRows = 128;
 constexpr std::int32_t kMaxDimOfMostRows = 128;
 constexpr std::int32_t kTilesKv[] = {64, 32, 16};
+constexpr std::int32_t kThreadsOfRegisters = 256;
 
 /// Room for `ctas` CTAs on a multiprocessor.
 bool fits(const Config& config, const GpuLimits& gpu, std::int32_t ctas) {
   return (layout_of(config).bytes + kSharedOfCta) * ctas <= gpu.max_shared_bytes + kSharedOfCta;
 }
 
-/// Rows of the configuration for many: 32 a warp, so that k and v fragments are used twice, unless o takes the registers.
-std::int32_t many_rows(const Problem& problem) { return problem.spec.head_dim_vo <= kMaxDimOfMostRows ? kMostRows : kManyRows; }
+/// Does o take the registers of a warp that has 32 rows?
+bool is_wide(const Problem& problem) { return problem.spec.head_dim_vo > kMaxDimOfMostRows; }
 
 /// How a configuration is compiled. Few rows: the warps share the columns of a tile. Many rows: each has rows of its own.
+/// 32 rows a warp, so that k and v fragments are used twice, unless o takes the registers: then 16, of eight warps that share the tiles, or
+/// of four with one tile in shared memory, whose keys and values take turns: it has 64 columns where two have 32.
 Config config_of(const Problem& problem, const KernelConfig& kernel) {
   const AttentionSpec& spec = problem.spec;
   const bool few = kernel.tile_q == kFewRows;
@@ -38,17 +41,19 @@ Config config_of(const Problem& problem, const KernelConfig& kernel) {
                 .head_dim_vo = ceil_div(spec.head_dim_vo, 16) * 16,
                 .tile_q = kernel.tile_q,
                 .tile_kv = kernel.tile_kv,
-                .warps_q = few ? 1 : 4,
+                .warps_q = few                ? 1
+                           : is_wide(problem) ? kernel.tile_q / 16
+                                              : 4,
                 .warps_kv = few ? kernel.tile_kv / 16 : 1,
-                .stages = 2,
+                .stages = kernel.tile_q == kManyRows ? 1 : 2,
                 .token_scales = spec.kv_quant == KvQuant::token,
                 .form = kernel.form};
 }
 
-/// CTAs of a multiprocessor that this kernel wants: two, where shared memory has room.
+/// CTAs of a multiprocessor that this kernel wants: two, where shared memory has room and registers (256 for each of 256 threads).
 std::int32_t ctas_of(const Problem& problem, const GpuLimits& gpu, const KernelConfig& kernel) {
   for (const std::int32_t ctas : {2, 1}) {
-    if (fits(config_of(problem, kernel), gpu, ctas)) {
+    if (ctas * num_threads(config_of(problem, kernel)) <= kThreadsOfRegisters && fits(config_of(problem, kernel), gpu, ctas)) {
       return ctas;
     }
   }
@@ -73,11 +78,18 @@ KernelConfig with_tile(const Problem& problem, const GpuLimits& gpu, KernelConfi
   return kernel;
 }
 
+/// Rows of the configuration for many: as many as have room for tiles of 64 columns.
+std::int32_t many_rows(const Problem& problem, const GpuLimits& gpu) {
+  const bool most = !is_wide(problem) || fits(config_of(problem, {.tile_q = kMostRows, .tile_kv = kTilesKv[0]}), gpu, 1);
+  return most ? kMostRows : kManyRows;
+}
+
 std::vector<KernelConfig> configs_for(const Problem& problem, const GpuLimits& gpu) {
   // Costs in 1/16 of a tile of their own. An item is about two tiles of latency before the first is there; of many rows, cutting one in
   // two also costs as much as several tiles, which only a large fixed cost tells the planner.
   const KernelConfig few{.tile_q = kFewRows, .form = PlanForm::ranges, .cost = {.fixed = 32, .per_tile = 16, .per_partial = 16}};
-  const KernelConfig many{.tile_q = many_rows(problem), .form = PlanForm::list, .cost = {.fixed = 112, .per_tile = 16, .per_partial = 16}};
+  const KernelConfig many{
+      .tile_q = many_rows(problem, gpu), .form = PlanForm::list, .cost = {.fixed = 112, .per_tile = 16, .per_partial = 16}};
   return policy_configs(problem, with_tile(problem, gpu, few), with_tile(problem, gpu, many));
 }
 
@@ -115,9 +127,11 @@ Candidate candidate(const Problem& problem, const VariantShape& variant, const G
     return answer;
   }
   const std::vector<KernelConfig> configs = configs_for(problem, gpu);
-  std::int32_t ctas = 2;
+  // Ranges have a CTA a worker; lists fill the GPU, whatever their number.
+  std::int32_t ctas = 2, workers = 0;
   for (const KernelConfig& config : configs) {
     ctas = std::min(ctas, config.tile_kv == 0 ? 0 : ctas_of(problem, gpu, config));
+    workers = workers == 0 || config.form == PlanForm::ranges ? ctas_of(problem, gpu, config) : workers;
   }
   if (ctas == 0) {
     answer.refusal =
@@ -128,8 +142,8 @@ Candidate candidate(const Problem& problem, const VariantShape& variant, const G
   }
   answer.choice = {.kernel = answer.kernel,
                    .configs = configs,
-                   .num_workers = problem.options.num_workers > 0 ? problem.options.num_workers : ctas * gpu.num_multiprocessors,
-                   .reason = fmt::format("{} CTAs a multiprocessor", ctas)};
+                   .num_workers = problem.options.num_workers > 0 ? problem.options.num_workers : workers * gpu.num_multiprocessors,
+                   .reason = fmt::format("{} CTAs a multiprocessor", workers)};
   return answer;
 }
 
