@@ -142,7 +142,7 @@ REFUSALS = {
     "None": (None, lambda b, h, q, kv: None, r"returns None"),
     "a reduction": (lambda s, b, h, q, kv: torch.sum(s), None, r"torch.sum has no translation"),
     "int8": (lambda s, b, h, q, kv: s + q.to(torch.int8), None, r"conversion to torch.int8"),
-    "out": (lambda s, b, h, q, kv: torch.add(s, s, out=torch.empty(())), None, r"out="),
+    "out": (lambda s, b, h, q, kv: torch.add(s, s, out=torch.zeros(())), None, r"out="),
     "bits of a float": (lambda s, b, h, q, kv: s & 3, None, r"bits of a float"),
     "too many tensors": (lambda s, b, h, q, kv: s + sum(t[h] for t in [torch.ones(2) for _ in range(17)]), None, r"17 tensors.*16 fields"),
     "no condition": (lambda s, b, h, q, kv: torch.where(q, s, 0.0), None, r"condition that is no bool"),

@@ -254,7 +254,8 @@ class Trace:
         return self.apply(name, (symbol, *args), kwargs)
 
     def apply(self, name, args, kwargs):
-        kwargs = {k: v for k, v in kwargs.items() if k not in ("out", "inplace") or v not in (None, False)}
+        # By identity: `v in (None, False)` would compare a tensor with False, and one that holds 0 is False.
+        kwargs = {k: v for k, v in kwargs.items() if k not in ("out", "inplace") or not (v is None or v is False)}
         if "out" in kwargs:
             self.refuse(f"torch.{name} with out=", "use what it returns")
         if name in SAME:
