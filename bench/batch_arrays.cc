@@ -20,9 +20,24 @@ void BatchArrays::add_group(Table& table, const KvFormat& format, std::int32_t n
         fmt::format("workload: more than 2^31 pages ({} tokens in pages of {}); page numbers are 32-bit", num_tokens, format.page_size));
   }
   table.page_indptr.push_back(static_cast<std::int32_t>(table.page_indptr.back() + pages));
+  table.num_tokens.push_back(num_tokens);
   if (format.has_table) {
     table.last_page_len.push_back(pages == 0 ? 1 : static_cast<std::int32_t>(num_tokens - (pages - 1) * format.page_size));
   }
+}
+
+KvTables BatchArrays::Table::as_2d() {
+  const std::size_t rows = page_indptr.size() - 1;
+  for (std::size_t row = 0; row < rows; ++row) {
+    width = std::max(width, page_indptr[row + 1] - page_indptr[row]);
+  }
+  page_table.assign(rows * static_cast<std::size_t>(width), 0);
+  for (std::size_t row = 0; row < rows; ++row) {
+    std::copy(page_indices.begin() + page_indptr[row], page_indices.begin() + page_indptr[row + 1],
+              page_table.begin() + static_cast<std::ptrdiff_t>(row * static_cast<std::size_t>(width)));
+  }
+  return KvTables::table_2d(TensorView::contiguous(page_table.data(), DType::i32, {static_cast<std::int64_t>(rows), width}),
+                            TensorView::of(num_tokens));
 }
 
 BatchArrays::BatchArrays(const Workload& workload, bool shuffle_pages) {
@@ -65,6 +80,9 @@ BatchArrays::BatchArrays(const Workload& workload, bool shuffle_pages) {
     next += table.page_indptr.back();
     KvTables view =
         KvTables::csr(TensorView::of(table.page_indptr), TensorView::of(table.page_indices), TensorView::of(table.last_page_len));
+    if (workload.tables_2d) {
+      view = table.as_2d();
+    }
     if (!table.row_indptr.empty()) {
       view.row_indptr = TensorView::of(table.row_indptr);
     }
@@ -78,13 +96,15 @@ void BatchArrays::put_pages_on(const Engine& engine) {
     return;
   }
   for (std::size_t f = 0; f < views_.size(); ++f) {
-    const std::vector<std::int32_t>& pages = tables_[f].page_indices;
+    const bool is_2d = views_[f].page_table.defined();
+    const std::vector<std::int32_t>& pages = is_2d ? tables_[f].page_table : tables_[f].page_indices;
     if (formats_[f].has_table) {
       const std::size_t bytes = pages.size() * sizeof(std::int32_t);
       device_pages_.emplace_back(engine, bytes);
       device_pages_.back().write(pages.data(), bytes);
-      views_[f].page_indices =
-          TensorView::contiguous(device_pages_.back().data(), DType::i32, {static_cast<std::int64_t>(pages.size())}, engine.device());
+      TensorView& view = is_2d ? views_[f].page_table : views_[f].page_indices;
+      view.data = device_pages_.back().data();
+      view.device = engine.device();
     }
   }
 }

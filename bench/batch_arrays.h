@@ -33,7 +33,10 @@ class BatchArrays {
 
  private:
   struct Table {
-    std::vector<std::int32_t> page_indptr = {0}, page_indices, last_page_len, row_indptr;
+    std::vector<std::int32_t> page_indptr = {0}, page_indices, last_page_len, row_indptr, num_tokens;
+    std::vector<std::int32_t> page_table;  // 2-D: the same pages, `width` entries a group
+    std::int32_t width = 1;
+    KvTables as_2d();
   };
   void add_group(Table& table, const KvFormat& format, std::int32_t num_tokens);
 

@@ -47,6 +47,7 @@ struct Workload {
   std::vector<NamedNumber> params;
   TileClasses tiles = {};  // of the mask, where they are known; borrowed
   std::vector<RequestLengths> requests;
+  bool tables_2d = false;              // page tables are 2-D, padded to the longest
   std::vector<SharedPrefix> prefixes;  // in request order, all requests or none
 
   std::int64_t query_tokens() const;
@@ -62,6 +63,10 @@ Workload load_workload(const std::string& name_or_path);
 
 /// The text of one workload. `where` stands in front of messages.
 Workload parse_workload(const std::string& where, std::string_view text);
+
+/// One workload, or all those of a grid: a list of shapes, each with batches and lengths of decoding.
+std::vector<Workload> load_workloads(const std::string& name_or_path);
+std::vector<Workload> parse_workloads(const std::string& where, std::string_view text);
 
 /// The tightest limits that fit the workload.
 Limits limits_of(const Workload& workload);

@@ -18,12 +18,19 @@ constexpr std::int32_t kMaxHeads = 1 << 15;
 constexpr std::int32_t kMaxHeadDim = 1024;
 constexpr std::int32_t kMaxRequests = 1 << 20;
 
-KvFormat read_format(const json::Reader& spec) {
+KvFormat read_format(const json::Reader& spec, bool& tables_2d) {
   if (!spec.has("format")) {
     return KvFormat::paged(16);
   }
   const json::Reader format = spec.object("format");
-  format.only_keys({"ragged", "page_size"});
+  format.only_keys({"ragged", "page_size", "table_2d"});
+  if (format.has("table_2d")) {
+    const Json& table = format.at("table_2d");
+    if (!table.is_boolean() || (table.get<bool>() && format.has("ragged"))) {
+      format.fail("table_2d", fmt::format("{} is not a boolean beside a page_size", json::brief(table)), "write true or leave it out");
+    }
+    tables_2d = table.get<bool>();
+  }
   if (format.has("ragged")) {
     const Json& ragged = format.at("ragged");
     if (!ragged.is_boolean()) {
@@ -51,7 +58,7 @@ KvQuant read_quant(const json::Reader& spec) {
   spec.fail("kv_quant", fmt::format("unknown scales \"{}\"", name), "known: " + choices(name, known));
 }
 
-AttentionSpec read_spec(const json::Reader& reader) {
+AttentionSpec read_spec(const json::Reader& reader, bool& tables_2d) {
   reader.only_keys({"num_qo_heads", "num_kv_heads", "head_dim_qk", "head_dim_vo", "dtype", "kv_dtype", "kv_quant", "variant", "format"});
   AttentionSpec spec;
   spec.num_qo_heads = reader.int32("num_qo_heads", 1, kMaxHeads);
@@ -69,7 +76,7 @@ AttentionSpec read_spec(const json::Reader& reader) {
   spec.k_dtype = spec.v_dtype = dtype("kv_dtype", name_of(spec.q_dtype));
   spec.kv_quant = read_quant(reader);
   spec.variant.name = reader.text_or("variant", "causal");
-  spec.formats = {read_format(reader)};
+  spec.formats = {read_format(reader, tables_2d)};
   return spec;
 }
 
@@ -145,20 +152,24 @@ std::vector<RequestLengths> read_requests(const json::Reader& reader, Random& ra
 
 }  // namespace
 
-Workload parse_workload(const std::string& where, std::string_view text) {
-  Json whole;
+namespace {
+
+Json parse_json(const std::string& where, std::string_view text) {
   try {
-    whole = Json::parse(text);
+    return Json::parse(text);
   } catch (const Json::exception& error) {
     const std::string reason = error.what();
     throw InvalidArgument(fmt::format("{}: not JSON ({})", where, reason.substr(reason.find("] ") + 2)));
   }
+}
+
+Workload workload_of(const std::string& where, const Json& whole) {
   const json::Reader reader(whole, where);
   reader.only_keys({"about", "spec", "mask", "params", "requests", "shared_prefix", "seed"});
   Workload workload;
   workload.name = std::filesystem::path(where).stem().string();
   workload.about = reader.text_or("about", "");
-  workload.spec = read_spec(reader.object("spec"));
+  workload.spec = read_spec(reader.object("spec"), workload.tables_2d);
   if (reader.has("mask") && reader.at("mask") == Json("any")) {
     workload.any_mask = true;
   } else if (reader.has("mask")) {
@@ -177,12 +188,53 @@ Workload parse_workload(const std::string& where, std::string_view text) {
   return workload;
 }
 
-Workload load_workload(const std::string& name_or_path) {
+/// "4x4k"
+std::string point_name(std::int32_t batch, std::int32_t kv_len) {
+  return kv_len % 1024 == 0 ? fmt::format("{}x{}k", batch, kv_len / 1024) : fmt::format("{}x{}", batch, kv_len);
+}
+
+/// The workloads of one entry of a grid: its spec over the grid's, batches x lengths as far as they are small enough, or points.
+void add_grid_entry(const json::Reader& grid, const json::Reader& entry, std::vector<Workload>& workloads) {
+  entry.only_keys({"name", "spec", "batch", "kv_len", "max_tokens", "points"});
+  Json whole = {{"about", grid.text_or("about", "")}, {"spec", grid.object("spec").json()}};
+  if (entry.has("spec")) {
+    whole["spec"].merge_patch(entry.object("spec").json());
+  }
+  const std::string name = entry.text_or("name", "");
+  const auto add = [&](const Json& batch, const Json& kv_len) {
+    const auto requests = static_cast<std::int32_t>(entry.integer_of(batch, "batch", 1, kMaxRequests));
+    const auto tokens = static_cast<std::int32_t>(entry.integer_of(kv_len, "kv_len", 0, kMaxLength));
+    if (entry.has("max_tokens") && std::int64_t{requests} * tokens > entry.integer("max_tokens", 1, INT64_MAX)) {
+      return;
+    }
+    whole["requests"] = {{{"count", requests}, {"qo_len", 1}, {"kv_len", tokens}}};
+    workloads.push_back(workload_of(grid.where(), whole));
+    Workload& workload = workloads.back();
+    workload.name = point_name(requests, tokens) + (name.empty() ? "" : "_" + name);
+  };
+  if (entry.has("points")) {
+    for (const Json& point : entry.at("points")) {
+      if (!point.is_array() || point.size() != 2) {
+        entry.fail("points", fmt::format("{} is not a point", json::brief(point)), "write [batch, kv_len]");
+      }
+      add(point[0], point[1]);
+    }
+    return;
+  }
+  for (const Json& batch : entry.at("batch")) {
+    for (const Json& kv_len : entry.at("kv_len")) {
+      add(batch, kv_len);
+    }
+  }
+}
+
+/// The text of a built-in workload or of a file.
+std::string text_of_workload(const std::string& name_or_path) {
   const bool is_path = name_or_path.find('/') != std::string::npos || std::filesystem::path(name_or_path).extension() == ".json";
   if (!is_path) {
     for (const BuiltinWorkload& builtin : kBuiltinWorkloads) {
       if (name_or_path == builtin.name) {
-        return parse_workload(builtin.name, builtin.json);
+        return std::string(builtin.json);
       }
     }
     throw InvalidArgument(fmt::format("workload '{}' is not known; known: {}; or give the path of a .json file", name_or_path,
@@ -197,7 +249,34 @@ Workload load_workload(const std::string& name_or_path) {
     throw InvalidArgument(fmt::format("{}: can't be read ({}); give a workload's name or a JSON file", name_or_path,
                                       is_folder ? "it is a folder" : (exists ? "not a readable file" : "no such file")));
   }
-  return parse_workload(name_or_path, text);
+  return text;
+}
+
+}  // namespace
+
+Workload parse_workload(const std::string& where, std::string_view text) { return workload_of(where, parse_json(where, text)); }
+
+std::vector<Workload> parse_workloads(const std::string& where, std::string_view text) {
+  const Json whole = parse_json(where, text);
+  if (!whole.is_object() || !whole.contains("grid")) {
+    return {workload_of(where, whole)};
+  }
+  const json::Reader grid(whole, where);
+  grid.only_keys({"about", "spec", "grid"});
+  if (!grid.at("grid").is_array()) {
+    grid.fail("grid", fmt::format("{} is not a list", json::brief(grid.at("grid"))), "write [{\"batch\": [1], \"kv_len\": [1024]}, ...]");
+  }
+  std::vector<Workload> workloads;
+  for (std::size_t i = 0; i < grid.at("grid").size(); ++i) {
+    add_grid_entry(grid, json::Reader(grid.at("grid")[i], where, fmt::format("grid[{}]", i)), workloads);
+  }
+  return workloads;
+}
+
+Workload load_workload(const std::string& name_or_path) { return parse_workload(name_or_path, text_of_workload(name_or_path)); }
+
+std::vector<Workload> load_workloads(const std::string& name_or_path) {
+  return parse_workloads(name_or_path, text_of_workload(name_or_path));
 }
 
 }  // namespace fovea::bench

@@ -44,6 +44,37 @@ TEST(Workload, EveryNamedOneIsPlannable) {
   }
 }
 
+TEST(Workload, AGridIsAllItsPoints) {
+  const std::vector<Workload> points = parse_workloads("grid.json", R"({
+    "spec": {"num_qo_heads": 8, "num_kv_heads": 2, "head_dim_qk": 64},
+    "grid": [{"batch": [1, 4], "kv_len": [512, 1024], "max_tokens": 2048},
+             {"name": "table2d", "spec": {"num_kv_heads": 8, "format": {"page_size": 4, "table_2d": true}}, "points": [[2, 9]]}]})");
+  std::string names;
+  for (const Workload& point : points) {
+    names += point.name + " ";
+  }
+  EXPECT_EQ(names, "1x512 1x1k 4x512 2x9_table2d ");
+  EXPECT_EQ(points[2].requests.size(), 4u);
+  EXPECT_EQ(points[2].spec.num_kv_heads, 2);
+  const Workload& last = points.back();
+  EXPECT_EQ(last.spec.num_kv_heads, 8);
+  EXPECT_EQ(last.spec.num_qo_heads, 8);
+  const Engine engine({.backend = "reference"});
+  const Attention attention = engine.prepare(last.spec, limits_of(last));
+  Plan plan = attention.new_plan();
+  const BatchArrays arrays(last);
+  EXPECT_EQ(arrays.batch().kv[0].page_table.dim(1), 3);
+  attention.plan(plan, arrays.batch());
+  EXPECT_EQ(plan.view().num_requests, 2);
+  EXPECT_EQ(
+      parse_workloads("one.json", R"({"spec": {"num_qo_heads": 4, "num_kv_heads": 2, "head_dim_qk": 64}, "requests": [{"qo_len": 1, "kv_len": 4}]})")
+          .size(),
+      1u);
+  EXPECT_THROW(
+      parse_workloads("grid.json", R"({"spec": {"num_qo_heads": 4, "num_kv_heads": 2, "head_dim_qk": 64}, "grid": [{"points": [3]}]})"),
+      InvalidArgument);
+}
+
 TEST(Workload, RandomLengthsStayInRangeAndAreTheSameEachTime) {
   const std::string json = R"([{"count": 500, "qo_len": 1, "kv_len": {"uniform": [10, 20]}}])";
   const Workload first = with_requests(json);

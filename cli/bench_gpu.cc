@@ -18,13 +18,15 @@ constexpr std::int64_t kRotatedBytes = std::int64_t{1} << 30;  // of K and V tog
 constexpr std::int64_t kTellingBytes = 200'000'000;            // from here on the load-only kernel must keep up with reading in order
 constexpr double kLeastOfReading = 0.95;
 constexpr int kMaxCopies = 256;
+constexpr int kLeastCalls = 32;  // of a chain: what a replay takes beside its calls is shared among them
 
 std::vector<bench::GpuPoint> points_of(const GpuBenchOptions& options, std::vector<bench::GpuPoint> otherwise) {
   std::vector<bench::GpuPoint> points;
   for (const std::string& name : options.workloads) {
-    points.push_back({.workload = bench::load_workload(name)});
-    bench::Workload& workload = points.back().workload;
-    workload.name += fmt::format("_g{}", workload.spec.num_qo_heads / workload.spec.num_kv_heads);
+    for (bench::Workload& workload : bench::load_workloads(name)) {
+      workload.name += fmt::format("_g{}", workload.spec.num_qo_heads / workload.spec.num_kv_heads);
+      points.push_back({.workload = std::move(workload)});
+    }
   }
   return points.empty() ? std::move(otherwise) : points;
 }
@@ -50,15 +52,16 @@ class DecodeMatch {
       : gpu_(gpu),
         kv_bytes_(bench::kv_bytes_of(workload)),
         num_copies_(static_cast<int>(std::clamp<std::int64_t>((kRotatedBytes + kv_bytes_ - 1) / kv_bytes_, 2, kMaxCopies))),
+        num_calls_(std::max(num_copies_, kLeastCalls)),
         layer_(gpu.engine(), workload, num_copies_, &gpu) {
     layer_.run(0);  // what a first launch sets up is no part of a graph
-    engine_.emplace(gpu, num_copies_, [&](int i) { layer_.run(i); });
+    engine_.emplace(gpu, num_calls_, [&](int i) { layer_.run(i); });
     if (bench::LoadList::serves(workload.spec)) {
       list_.emplace(gpu, workload, layer_.arrays());
       kv_bytes_ = list_->bytes();
       choose_load();
     }
-    read_.emplace(gpu, num_copies_, [&](int i) { gpu.read_in_order(layer_.kv_bytes(i).data(), kv_bytes_ / 16 * 16); });
+    read_.emplace(gpu, num_calls_, [&](int i) { gpu.read_in_order(layer_.kv_bytes(i).data(), kv_bytes_ / 16 * 16); });
   }
 
   Point measure(int rounds) {
@@ -79,6 +82,7 @@ class DecodeMatch {
                   {"group", workload.spec.num_qo_heads / workload.spec.num_kv_heads},
                   {"kv_bytes", kv_bytes_},
                   {"copies", num_copies_},
+                  {"calls", num_calls_},
                   {"gb_per_s", gb_per_s(0)},
                   {"gflop_per_s", bench::flops_of(workload) / point.us.median / 1e3},
                   {"against_gb_per_s", gb_per_s(against)},
@@ -94,7 +98,7 @@ class DecodeMatch {
   void choose_load() {
     double best_time = 0;
     for (const bench::LoadConfig& config : bench::load_configs()) {
-      bench::Gpu::Chain chain(gpu_, num_copies_, [&](int i) {
+      bench::Gpu::Chain chain(gpu_, num_calls_, [&](int i) {
         const KvCache& cache = layer_.cache(i);
         gpu_.load_only(config, *list_, cache.k.data, cache.v.data);
       });
@@ -110,7 +114,7 @@ class DecodeMatch {
 
   const bench::Gpu& gpu_;
   std::int64_t kv_bytes_;
-  int num_copies_;
+  int num_copies_, num_calls_;
   bench::Layer layer_;
   std::optional<bench::LoadList> list_;
   bench::LoadConfig best_;

@@ -11,6 +11,11 @@ struct CostTable {
   uint32_t fixed = 16;        // starting an item: load q, write o
   uint32_t per_tile = 16;     // one tile_q x tile_kv step
   uint32_t per_partial = 16;  // writing one partial state and merging it
+  uint32_t least_share = 1;   // of a worker of a ranges plan: of a batch of less work some workers get none
+
+  friend constexpr bool operator==(const CostTable& a, const CostTable& b) {
+    return a.fixed == b.fixed && a.per_tile == b.per_tile && a.per_partial == b.per_partial && a.least_share == b.least_share;
+  }
 };
 
 /// Form of a plan. A kernel configuration has one.
@@ -26,8 +31,7 @@ struct KernelConfig {
   CostTable cost;
 
   friend constexpr bool operator==(const KernelConfig& a, const KernelConfig& b) {
-    return a.tile_q == b.tile_q && a.tile_kv == b.tile_kv && a.form == b.form && a.cost.fixed == b.cost.fixed &&
-           a.cost.per_tile == b.cost.per_tile && a.cost.per_partial == b.cost.per_partial;
+    return a.tile_q == b.tile_q && a.tile_kv == b.tile_kv && a.form == b.form && a.cost == b.cost;
   }
 };
 

@@ -39,7 +39,8 @@ struct KvView {
   CacheView k, v;
   const int32_t* table;  // null: ragged
   int32_t page_size;
-  int32_t by_index;  // a column's position is kv_pos + (page * page_size + slot) * stride, and is visible only below kv_len
+  int32_t num_pages;  // that K and V have; ragged: tokens
+  int32_t by_index;   // a column's position is kv_pos + (page * page_size + slot) * stride, and is visible only below kv_len
 };
 
 struct OutView {
@@ -98,6 +99,7 @@ struct KernelParams {
   float q_scale;         // 1, but for variants that transform queries: they see q * q_scale, and sm_scale is without it
   int32_t write_states;  // Output::states
   int32_t lse_base2, lse_with_extra;
+  int32_t kv_early;  // a GPU kernel may read K, V, their page ids and scales while the kernels in front of it end
   const void* mask;  // V::Mask and V::Params, filled from named values; a GPU kernel gets them as values behind this block
   const void* variant_params;
 };

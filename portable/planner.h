@@ -114,7 +114,7 @@ FOVEA_DEVICE_FN int32_t write_ranges(Block& block, const PlannerParams& params, 
                                      const Cost* cost_before, int32_t c, Cost total, Span slots, const PlannerSchedule& out,
                                      PlannerScratch scratch) {
   const int32_t workers = params.num_workers;
-  const Cost share = share_of(total, workers);
+  const Cost share = share_of_range(params.configs[c].cost, total, workers);
   RangePlace* begins = scratch.template take<RangePlace, kSmall>(workers + 1);
   RangeCounts* before = scratch.template take<RangeCounts, kSmall>(workers + 1);
   block.each(workers, [&](int32_t w) { begins[w] = place_of_boundary<kSmall>(params, all, cost_before, c, w, total, share, slots); });

@@ -38,6 +38,12 @@ FOVEA_FN constexpr Cost share_of(Cost total, int32_t workers) {
   return quotient(static_cast<Cost>(total + static_cast<Cost>(workers) - 1), static_cast<Cost>(workers));
 }
 
+/// Of a worker of a ranges plan.
+template <class Cost>
+FOVEA_FN constexpr Cost share_of_range(const CostTable& cost, Cost total, int32_t workers) {
+  return max_(share_of(total, workers), static_cast<Cost>(cost.least_share));
+}
+
 // ---- Partial slots ----------------------------------------------------------------------------------------------------------------------
 
 /// A configuration's part of a mask group's partial slots, in proportion to its work: with two slots a worker in all, no configuration has

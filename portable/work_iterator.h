@@ -39,19 +39,29 @@ FOVEA_FN Span columns_of_tiles(const VisibleTiles& tiles, int32_t first, int32_t
   return {tiles.tile(first) * tile_kv, min_((tiles.tile(last - 1) + 1) * tile_kv, num_cols)};
 }
 
+/// How what a plan holds is read: a kernel that reads it early needs another way.
+struct ReadPlainly {
+  template <class T>
+  FOVEA_FN T operator()(const T* from) const {
+    return *from;
+  }
+};
+
 /// A worker's items in a ranges plan of configuration `config`.
-struct RangeWork {
+template <class Read>
+struct RangeItems {
   const KernelParams& params;
   WorkerCursor cursor;
   int32_t config;
+  RowGroup group;  // of the item that next() gave
 
-  FOVEA_FN RangeWork(const KernelParams& p, int32_t config_index, int32_t worker)
-      : params(p), cursor(p.plan.schedules[config_index].cursors[worker]), config(config_index) {}
+  FOVEA_FN RangeItems(const KernelParams& p, int32_t config_index, int32_t worker)
+      : params(p), cursor(Read()(p.plan.schedules[config_index].cursors + worker)), config(config_index) {}
 
   FOVEA_FN bool next(WorkItem& item) {
     const KernelConfig& c = params.configs[config];
     while (before_end()) {
-      const RowGroup& group = params.plan.groups[cursor.group];
+      group = Read()(params.plan.groups + cursor.group);
       const int32_t rows = packed_rows_of(group, params.group_size);
       if (rows == 0 || config_of(params.configs, params.num_configs, rows) != config) {
         next_group();
@@ -103,5 +113,6 @@ struct RangeWork {
     cursor.tile = 0;
   }
 };
+using RangeWork = RangeItems<ReadPlainly>;
 
 }  // namespace fovea

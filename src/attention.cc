@@ -80,7 +80,7 @@ void Plan::Impl::plan_on_device(const BatchView& view, const Batch& b, std::int3
   launch.scratch = static_cast<char*>(planner->scratch.get());
   launch.scratch_bytes = planner_scratch_bytes(capacity);
   for (std::int32_t m = 0; m < masks_planned; ++m) {
-    masks[static_cast<std::size_t>(m)].work = attention->most_work;
+    masks[static_cast<std::size_t>(m)].work = attention->most_work[shares_rows(view)];
     add_mask(launch, capacity, device_arrays, m, masks[static_cast<std::size_t>(m)].range);
     if (launch.num_masks == kMaxMasksOfLaunch || m + 1 == masks_planned) {
       backend.plan_on_device(launch, stream);
@@ -158,6 +158,12 @@ void check_not_capturing(const Backend& backend, Stream stream) {
   FOVEA_CHECK(!backend.is_capturing(stream),
               "plan: the stream is being captured into a graph, which would repeat this plan whatever the lengths are by then; call plan() "
               "before each replay instead, outside the graph (docs/cuda-graphs.md)");
+}
+
+void check_serves_capture(const Plan::Impl& plan, const BatchView& view) {
+  FOVEA_CHECK(!plan.captured_alone || !shares_rows(view),
+              "plan: row_indptr is given, but a run of this plan was captured when its batch had none; such a run has no kernel for rows "
+              "that requests share: plan a batch with row_indptr before the capture, or take another Plan");
 }
 
 void check_memory_of_run(const Backend& backend, const PlannedBatch& batch, const RunArgs& args) {

@@ -28,7 +28,7 @@ struct Attention::Impl {
   const VariantInfo* variant = nullptr;
   Selection selection;
   PlanCapacity capacity;
-  WorkBounds most_work;  // of any plan
+  WorkBounds most_work[2];  // of any plan whose groups are of one request each, and of any plan at all
   std::unique_ptr<Module> module;
 };
 
@@ -124,6 +124,7 @@ struct Plan::Impl {
   std::int32_t num_masks = 0;
   std::int32_t num_requests = 0;  // planned by the device: at most
   bool planned_by_device = false;
+  bool captured_alone = false;  // a graph has a run of this plan that needn't work for groups of several requests
   Stream planned_on;
   std::uint64_t generation = 0;  // 0: not planned
   std::uint64_t num_plans = 0;
@@ -142,6 +143,9 @@ void check_planned(const Plan::Impl& plan, std::int32_t mask_group, std::string_
 
 /// Throws InvalidArgument while `stream` is captured: lengths on the host are read once, not at every replay.
 void check_not_capturing(const Backend& backend, Stream stream);
+
+/// Throws InvalidArgument for groups of several requests' rows where a captured run was told that there are none.
+void check_serves_capture(const Plan::Impl& plan, const BatchView& view);
 
 /// FOVEA_CHECK_RUNS: that tensors are where their views say, as far as the device's driver knows.
 void check_memory_of_run(const Backend& backend, const PlannedBatch& batch, const RunArgs& args);

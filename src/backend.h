@@ -94,7 +94,7 @@ class DevicePlan {
 /// What a run is told of its plan beside its arrays.
 struct RunPlan {
   const WorkBounds& work;   // of this plan, exact where the host wrote it
-  const WorkBounds& most;   // of any plan of the same limits: what a graph has to launch, whose replays run other plans
+  const WorkBounds& most;   // of any plan that may take its place: what a graph has to launch, whose replays run other plans
   DevicePlan* device_plan;  // null where the host can reach device memory
 };
 
@@ -104,8 +104,8 @@ class Module {
   virtual ~Module() = default;
   /// Room for a plan of so many bytes, and what running it needs; null where the host can reach device memory.
   virtual std::unique_ptr<DevicePlan> new_device_plan(std::size_t) const { return nullptr; }
-  /// Runs every schedule of `params`, then merges. Called from several threads with different plans.
-  virtual void run(const KernelParams& params, const RunPlan& plan, Stream stream) const = 0;
+  /// Runs every schedule of `params`, then merges. Called from several threads with different plans. True: it was captured into a graph.
+  virtual bool run(const KernelParams& params, const RunPlan& plan, Stream stream) const = 0;
 };
 
 /// Arguments of append_kv after checking. Scales are written for KvQuant::token.

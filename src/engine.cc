@@ -38,7 +38,9 @@ Attention Engine::prepare(const AttentionSpec& spec, const Limits& limits, const
   check_variant_storage(*attention->variant);
   attention->selection = select_kernel(attention->problem, *impl_->backend);
   attention->capacity = plan_capacity(attention->problem, attention->selection.choice);
-  attention->most_work = most_work(attention->capacity);
+  for (const bool shares_rows : {false, true}) {
+    attention->most_work[shares_rows] = most_work(attention->problem, attention->selection.choice, attention->capacity, shares_rows);
+  }
   attention->module = impl_->backend->load(attention->problem, attention->selection.choice);
   return Attention(std::move(attention));
 }
@@ -59,6 +61,7 @@ void Attention::plan(Plan& plan, const Batch& batch, const PlanArgs& args, Strea
   Plan::Impl& p = plan_of(plan, *impl_, "plan");
   if (p.planner.has_value() && is_on_device(batch, impl_->backend->device())) {
     const BatchView view = check_device_batch(impl_->problem, batch, impl_->backend->device());
+    check_serves_capture(p, view);
     check_masks_for_device(args);
     const std::int32_t num_masks = stage_masks(*impl_, args, view, p.staged_masks);
     p.begin_generation();
@@ -69,6 +72,7 @@ void Attention::plan(Plan& plan, const Batch& batch, const PlanArgs& args, Strea
   check_not_capturing(*impl_->backend, stream);
   // Everything that can be refused comes before the first write to the plan.
   const BatchView view = check_batch(impl_->problem, batch, impl_->backend->device(), p.arrays.seen_rows);
+  check_serves_capture(p, view);
   const std::int32_t num_masks = stage_masks(*impl_, args, view, p.staged_masks);
 
   p.begin_generation();
@@ -101,7 +105,9 @@ void Attention::run(const Plan& plan, const RunArgs& args, Stream stream) const 
   }
   params.plan = p.device_arrays_of(args.mask_group);
   const PlannedMask& planned = p.masks[static_cast<std::size_t>(args.mask_group)];
-  impl_->module->run(params, {.work = planned.work, .most = impl_->most_work, .device_plan = p.device_plan.get()}, stream);
+  const bool captured = impl_->module->run(
+      params, {.work = planned.work, .most = impl_->most_work[p.batch.shares_rows], .device_plan = p.device_plan.get()}, stream);
+  p.captured_alone = p.captured_alone || (captured && !p.batch.shares_rows);
 }
 
 void Attention::attend(Plan& p, const Batch& batch, const RunArgs& args, const PlanArgs& plan_args, Stream stream) const {

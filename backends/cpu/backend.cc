@@ -27,7 +27,7 @@ class CpuModule : public Module {
   CpuModule(const IsaCode& isa, const VariantCode& variant, const Threads& threads, const Problem& problem, const Choice& choice)
       : isa_(isa), variant_(variant), threads_(threads), scratch_(problem, choice, variant, threads.num_slots()) {}
 
-  void run(const KernelParams& params, const RunPlan&, Stream) const override {
+  bool run(const KernelParams& params, const RunPlan&, Stream) const override {
     run_items(params);
     run_merges(params);
     const std::int64_t composed = std::int64_t{*params.plan.num_composed} * params.num_qo_heads;
@@ -35,6 +35,7 @@ class CpuModule : public Module {
       const std::int64_t begin = ticket * kRowsPerTicket;
       isa_.compose_levels(params, variant_, begin, std::min(begin + kRowsPerTicket, composed), scratch_[slot]);
     });
+    return false;
   }
 
  private:

@@ -232,8 +232,10 @@ CUfunction CubinModule::function(const char* name, int shared_bytes) const {
   if (shared_bytes > 0) {
     checked("cuFuncSetAttribute", driver().api.cuFuncSetAttribute(function, kMaxDynamicSharedBytes, shared_bytes),
             "{} bytes of shared memory for {} of {}", shared_bytes, name, label_);
-    checked("cuFuncSetAttribute", driver().api.cuFuncSetAttribute(function, kPreferredSharedMemoryCarveout, 100), "{} of {}", name, label_);
   }
+  // Also for kernels that need none: a multiprocessor has to be idle before it divides its memory in another way, and kernels that follow
+  // each other would not overlap.
+  checked("cuFuncSetAttribute", driver().api.cuFuncSetAttribute(function, kPreferredSharedMemoryCarveout, 100), "{} of {}", name, label_);
   return function;
 }
 

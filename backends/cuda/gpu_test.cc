@@ -8,6 +8,7 @@
 #include <random>
 #include <regex>
 
+#include "backends/cuda/probe/probe.h"
 #include "backends/cuda/testing/counted_driver.h"
 #include "backends/cuda/testing/gpu_stream.h"
 #include "fovea/fovea.h"
@@ -84,13 +85,16 @@ class Layer {
     num_rows_ = qo_indptr_.back();
   }
   /// Tensors of as many rows as there can be: a graph keeps them.
-  void run(Stream stream = {}) {
+  void run(Stream stream = {}, bool kv_early = false) {
     attention_.run(plan_,
                    {.q = view(*q_, DType::bf16, {kMaxRows, kQoHeads, kDim}),
                     .kv = {&cache_, 1},
-                    .o = view(*o_, DType::f32, {kMaxRows, kQoHeads, kDim})},
+                    .o = view(*o_, DType::f32, {kMaxRows, kQoHeads, kDim}),
+                    .kv_early = kv_early},
                    stream);
   }
+  const DeviceBuffer& v() const { return *v_; }
+  void write_v(const std::vector<std::uint16_t>& values) { v_->write(values.data(), v_->bytes()); }
   void forget_outputs() { o_->write(std::vector<float>(static_cast<std::size_t>(kMaxRows * kQoHeads * kDim), NAN).data(), o_->bytes()); }
   /// Of the planned rows, when the stream is done.
   std::vector<float> outputs(Stream stream = {}) {
@@ -233,6 +237,78 @@ TEST_F(Gpu, AGraphRunsWhateverIsPlanned) {
   }
   layer.run(stream.get());  // and without the graph
   expect_close(layer.outputs(stream.get()), expected(kBatches.back()), "without the graph");
+}
+
+/// A kernel that lets the next one start at once, and writes V long after that.
+class LateWriter {
+ public:
+  LateWriter(const Engine& engine, const Probe& probe, const std::vector<std::uint16_t>& values)
+      : from_(engine, values.size() * 2), kernels_(probe, "late", kSource) {
+    from_.write(values.data(), from_.bytes());
+  }
+  void launch(const DeviceBuffer& to) const {
+    void *source = from_.data(), *target = to.data();
+    auto pieces = static_cast<std::int64_t>(to.bytes() / 16);
+    void* parameters[] = {&source, &target, &pieces};
+    kernels_.launch("late_write", {.ctas = 8, .threads = 256}, parameters);
+  }
+
+ private:
+  static constexpr const char* kSource = R"(#include "backends/cuda/device/ptx/grid.cuh"
+extern "C" __global__ void late_write(const uint4* from, uint4* to, int64_t pieces) {
+  fovea::ptx::wait_for_previous_grid();
+  fovea::ptx::let_next_grid_start();
+  const long long begin = clock64();
+  while (clock64() - begin < 400000) {
+  }
+  for (int64_t i = static_cast<int64_t>(blockIdx.x) * blockDim.x + threadIdx.x; i < pieces; i += static_cast<int64_t>(gridDim.x) * blockDim.x) {
+    to[i] = from[i];
+  }
+})";
+  DeviceBuffer from_;
+  ProbeKernels kernels_;
+};
+
+/// A run waits for what the kernel before it writes, and only the promise that nobody does lets it read K and V before.
+TEST_F(Gpu, KvIsReadEarlyOnAPromiseAlone) {
+  const std::vector<Lengths> batch{{1, 5000}, {1, 40}, {1, 300}};
+  const Probe probe(0);
+  Layer layer(*gpu_);
+  std::mt19937 random(5);
+  const std::vector<std::uint16_t> before = bf16_values(layer.v().bytes() / 2, random), after = bf16_values(layer.v().bytes() / 2, random);
+  const LateWriter writer(*gpu_, probe, after);
+  layer.plan(batch, probe.stream());
+  const auto graph_of = [&](bool kv_early, bool writes) {
+    return ProbeGraph(probe, [&] {
+      if (writes) {
+        writer.launch(layer.v());
+      }
+      layer.run(probe.stream(), kv_early);
+    });
+  };
+  const ProbeGraph waits = graph_of(false, true), breaks = graph_of(true, true), keeps = graph_of(true, false);
+  reference_.write_v(after);
+  const std::vector<float> right = expected(batch);
+  for (int round = 0; round < 20; ++round) {
+    layer.write_v(before);
+    layer.forget_outputs();
+    waits.launch();
+    expect_close(layer.outputs(probe.stream()), right, fmt::format("round {}: V is written by the kernel in front", round));
+    layer.forget_outputs();
+    keeps.launch();
+    expect_close(layer.outputs(probe.stream()), right, fmt::format("round {}: nobody writes", round));
+  }
+  if (layer.attention().explain().find("attention_sm90_decode chosen") == std::string::npos) {
+    GTEST_SKIP() << "no kernel here reads early";
+  }
+  layer.write_v(before);
+  breaks.launch();
+  const std::vector<float> early = layer.outputs(probe.stream());
+  double difference = 0;
+  for (std::size_t i = 0; i < early.size(); ++i) {
+    difference = std::max(difference, std::abs(static_cast<double>(early[i]) - static_cast<double>(right[i])));
+  }
+  EXPECT_GT(difference, 0.1) << "a promise that was broken did not show: nothing was read early";
 }
 
 TEST_F(Gpu, APlanIsRefusedInACapture) {

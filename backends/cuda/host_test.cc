@@ -70,7 +70,8 @@ class Layer {
         table_(engine, kPages * sizeof(std::int32_t)),
         num_formats_(spec.formats.size()) {}
 
-  void plan(const std::vector<Lengths>& requests, Stream stream = {}) {
+  /// row_indptr: of the groups of every format, where they are not the requests.
+  void plan(const std::vector<Lengths>& requests, Stream stream = {}, const std::vector<std::int32_t>& row_indptr = {}) {
     qo_indptr_.assign(1, 0);
     page_indptr_.assign(1, 0);
     kv_len_.clear();
@@ -82,6 +83,7 @@ class Layer {
     KvTables tables{.page_indptr = TensorView::of(page_indptr_),
                     .page_indices = TensorView::contiguous(table_.data(), DType::i32, {kPages}, engine_.device())};
     tables.kv_len = TensorView::of(kv_len_);
+    tables.row_indptr = row_indptr.empty() ? TensorView{} : TensorView::of(row_indptr);
     const std::vector<KvTables> all(num_formats_, tables);
     attention_.plan(plan_, {.qo_indptr = TensorView::of(qo_indptr_), .kv = all}, {}, stream);
   }
@@ -148,7 +150,7 @@ TEST_F(Host, LaunchesWhatThePlanHasWorkFor) {
       EXPECT_TRUE(launch.programmatic);
       EXPECT_GT(launch.grid, 0);
       if (launch.kernel == "merge_partials") {
-        EXPECT_LE(launch.grid, 32 * view.num_merges);  // a merge of 128 rows is shared out, four rows to a CTA
+        EXPECT_LE(launch.grid, 128 * view.num_merges);  // of 128 rows at most
       }
     }
   }
@@ -273,6 +275,36 @@ TEST_F(Host, AGraphLaunchesAllThatAnyPlanMayNeed) {
   EXPECT_EQ(counted_.count("cuStreamIsCapturing"), 2);
 }
 
+constexpr const char* kSharedRowsRefused =
+    "plan: row_indptr is given, but a run of this plan was captured when its batch had none; such a run has no kernel for rows that "
+    "requests share: plan a batch with row_indptr before the capture, or take another Plan";
+
+// Where a request has one query token no group has many rows, unless requests share them.
+TEST_F(Host, AGraphOfDecodingHasNoKernelForManyRows) {
+  Layer layer(Engine({.backend = "cuda"}), spec(),
+              {.max_requests = 64, .max_query_tokens = 64, .max_query_tokens_per_request = 1, .max_kv_tokens_per_request = 1 << 16});
+  layer.plan({{1, 20}, {1, 30}});
+  fake_.gpu().capture_status = 1;
+  layer.run(stream_of(1));
+  EXPECT_EQ(kernels_of(fake_.gpu().launches), "attention merge_partials");
+  fake_.gpu().capture_status = 0;
+  EXPECT_EQ(error_of([&] { layer.plan({{1, 20}, {1, 20}}, {}, {0, 1, 2}); }), kSharedRowsRefused);
+  layer.plan({{1, 40}});
+}
+
+TEST_F(Host, AGraphOfSharedRowsServesAllPlans) {
+  Layer layer(Engine({.backend = "cuda"}), spec(),
+              {.max_requests = 64, .max_query_tokens = 64, .max_query_tokens_per_request = 1, .max_kv_tokens_per_request = 1 << 16});
+  layer.plan({{1, 20}, {1, 20}}, {}, {0, 1, 2});
+  fake_.gpu().capture_status = 1;
+  layer.run(stream_of(1));
+  EXPECT_EQ(kernels_of(fake_.gpu().launches), "attention attention merge_partials");
+  fake_.gpu().capture_status = 0;
+  layer.plan({{1, 20}});
+  layer.run(stream_of(1));
+  layer.plan({{1, 20}, {1, 20}}, {}, {0, 1, 2});
+}
+
 // ---- Errors: each says what, and the next call works
 // -----------------------------------------------------------------------------------------
 
@@ -348,7 +380,7 @@ TEST_F(Host, NoMemoryForAPlan) {
 TEST_F(Host, ALaunchThatFails) {
   Layer layer(Engine({.backend = "cuda"}), spec(), kLimits);
   const std::string why = ": CUDA_ERROR_LAUNCH_OUT_OF_RESOURCES (too many resources requested for launch): kernel attention_";
-  const std::string merges = "kernel merge_partials, grid 64 x 128 threads, 0 bytes of shared memory";
+  const std::string merges = "kernel merge_partials, grid 256 x 128 threads, 0 bytes of shared memory";
   layer.plan({{1, 30000}});
   counted_.fail("cuGraphLaunch", 701);
   const std::string text = error_of([&] { layer.run(); });
@@ -376,7 +408,7 @@ TEST_F(Host, WithoutGraphs) {
   counted_.fail("cuLaunchKernelEx", 701, 1);
   EXPECT_EQ(
       error_of([&] { layer.run(); }),
-      "cuLaunchKernelEx: CUDA_ERROR_LAUNCH_OUT_OF_RESOURCES (too many resources requested for launch): kernel merge_partials, grid 64 x "
+      "cuLaunchKernelEx: CUDA_ERROR_LAUNCH_OUT_OF_RESOURCES (too many resources requested for launch): kernel merge_partials, grid 256 x "
       "128 threads, 0 bytes of shared memory, on cuda:0");
 }
 

@@ -14,10 +14,12 @@ namespace fovea::cuda {
 namespace {
 
 constexpr int kMergeThreads = 128;
-constexpr int kRowsOfMergeCta = 4;  // a warp each
-constexpr int kCtasOfMerge = 8;     // of a multiprocessor: merging is waiting for memory
+constexpr int kRowsOfMergeCta = 4;                   // a warp each
+constexpr int kCtasOfMerge = 2, kCtasOfCompose = 8;  // of a multiprocessor
 
-constexpr std::string_view kMergeSource = R"(extern "C" __global__ void __launch_bounds__(128, 8)
+constexpr int kMostMergesCounted = 1 << 16;  // more fill any GPU
+
+constexpr std::string_view kMergeSource = R"(extern "C" __global__ void __launch_bounds__(128, 4)
 merge_partials(const __grid_constant__ fovea::KernelParams params, const __grid_constant__ Rule::Mask mask,
                const __grid_constant__ Rule::Params variant_params) {
   fovea::cuda::merge::merge_partials<Rule>(params, mask, variant_params);
@@ -108,14 +110,14 @@ class CudaModule : public Module {
       : gpu_(gpu), composed_(problem.composed()), attention_(std::move(attention)), merge_(std::move(merge)) {
     for (const AttentionLaunch& a : attention_) {
       const KernelConfig& config = choice.configs[kernels_.size()];
-      merge_shares_ = std::max(merge_shares_, ceil_div(config.tile_q, kRowsOfMergeCta));
+      merge_rows_ = std::max(merge_rows_, config.tile_q);
       // Ranges have a CTA a worker. A list's items may be anybody's: it fills the GPU, however few CTAs the other configuration has.
       const bool fills = config.form == PlanForm::list && problem.options.num_workers == 0;
       const int grid = fills ? std::max(choice.num_workers, a.ctas * gpu_.num_multiprocessors) : choice.num_workers;
       kernels_.push_back({.kernel = a.name, .function = a.function, .grid = grid, .threads = a.threads, .shared_bytes = a.shared_bytes});
     }
-    const int ctas = kCtasOfMerge * gpu_.num_multiprocessors;
-    for (const auto& [name, grid] : {std::pair{"merge_partials", ctas}, std::pair{"compose_levels", ctas}}) {
+    for (const auto& [name, ctas] : {std::pair{"merge_partials", kCtasOfMerge}, std::pair{"compose_levels", kCtasOfCompose}}) {
+      const int grid = ctas * gpu_.num_multiprocessors;
       kernels_.push_back({.kernel = name, .function = merge_->function(name), .grid = grid, .threads = kMergeThreads, .shared_bytes = 0});
     }
   }
@@ -129,7 +131,7 @@ class CudaModule : public Module {
   // arguments 2.0 and 2.1 us. On the GPU a run of 5 us and more takes as long either way, but up to 1 us longer right behind another launch
   // of ours, which lets a launch overlap with its end and not a graph; long prefills and single requests end 2 % earlier without that
   // overlap.
-  void run(const KernelParams& params, const RunPlan& plan, Stream stream) const override {
+  bool run(const KernelParams& params, const RunPlan& plan, Stream stream) const override {
     const ContextScope scope(gpu_.context());
     const CUstream on = cu_stream(stream);
     const bool capturing = is_capturing(on);
@@ -165,13 +167,14 @@ class CudaModule : public Module {
     if (graph != nullptr) {
       graph->launch(on);
     }
+    return capturing;
   }
 
  private:
   std::array<int, kMaxLaunches> pieces_of(const WorkBounds& work) const {
     std::array<int, kMaxLaunches> pieces{};
     std::copy_n(work.items, attention_.size(), pieces.begin());
-    pieces[attention_.size()] = work.merges * merge_shares_;
+    pieces[attention_.size()] = std::min(work.merges, kMostMergesCounted) * merge_rows_;
     pieces[attention_.size() + 1] = composed_ ? work.composed_rows : 0;
     return pieces;
   }
@@ -180,8 +183,8 @@ class CudaModule : public Module {
   bool composed_;
   std::vector<AttentionLaunch> attention_;  // in the order of the choice's configurations
   std::unique_ptr<CubinModule> merge_;
-  std::vector<Launch> kernels_;    // with the largest grids
-  std::int32_t merge_shares_ = 1;  // pieces a merge is shared out in
+  std::vector<Launch> kernels_;  // with the largest grids
+  std::int32_t merge_rows_ = 1;  // of a merge at most, each of which may have a CTA
 };
 
 /// The same text for every architecture: code for one may run on another (older_architectures()).

@@ -50,6 +50,8 @@ struct RunArgs {
   Output output = Output::finalised;
   bool lse_base2 = false;          // log2 instead of natural log
   bool lse_with_extra = false;     // count the extra logit (attention sink) in lse
+  bool kv_early = false;           // a promise: nothing that the stream is doing when this run's turn comes writes K, V, their scales or
+                                   // page ids. A GPU may then read them while the kernel before, which has let others start, still runs
   std::int32_t mask_group = 0;     // which of the plan's masks
   std::optional<MaskValues> mask;  // optional: checked against the plan's; required when that mask group was planned as `any`
 };

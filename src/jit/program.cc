@@ -124,9 +124,9 @@ VariantProgram resolve_variant(const Variant& variant) {
 std::string to_source(const KernelConfig& config) {
   return fmt::format(
       "fovea::KernelConfig{{.tile_q = {}, .tile_kv = {}, .form = fovea::PlanForm::{}, .cost = {{.fixed = {}, .per_tile = {}, "
-      ".per_partial = {}}}}}",
+      ".per_partial = {}, .least_share = {}}}}}",
       config.tile_q, config.tile_kv, config.form == PlanForm::ranges ? "ranges" : "list", config.cost.fixed, config.cost.per_tile,
-      config.cost.per_partial);
+      config.cost.per_partial, config.cost.least_share);
 }
 
 Program generate_program(const ProgramRequest& request) {

@@ -1,5 +1,6 @@
 // check_batch: one step's lengths and tables. Reads every length once, no page ids; loops over requests are branch-free where all is well
 // and look for the culprit only when it is not.
+#include <algorithm>
 #include <cstring>
 
 #include "src/problem/batch_check.h"
@@ -269,8 +270,13 @@ BatchView check_batch(const Problem& problem, const Batch& batch, Device device,
   return check.view;
 }
 
+bool shares_rows(const BatchView& view) {
+  return std::any_of(view.formats, view.formats + view.num_formats,
+                     [](const FormatView& f) { return f.row_indptr != nullptr || f.block_rows > 0; });
+}
+
 PlannedBatch planned_batch(const BatchView& view, const Batch& batch) {
-  PlannedBatch planned{.num_query_tokens = view.qo_indptr[view.num_requests]};
+  PlannedBatch planned{.num_query_tokens = view.qo_indptr[view.num_requests], .shares_rows = shares_rows(view)};
   for (std::int32_t i = 0; i < view.num_formats; ++i) {
     const KvTables& tables = batch.kv[static_cast<std::size_t>(i)];
     const FormatView& f = view.formats[i];

@@ -168,7 +168,7 @@ BatchView check_device_batch(const Problem& problem, const Batch& batch, Device 
 }
 
 PlannedBatch planned_device_batch(const BatchView& view, const Batch& batch) {
-  PlannedBatch planned{.num_query_tokens = view.max_query_tokens};
+  PlannedBatch planned{.num_query_tokens = view.max_query_tokens, .shares_rows = shares_rows(view)};
   for (std::int32_t i = 0; i < view.num_formats; ++i) {
     const KvTables& tables = batch.kv[static_cast<std::size_t>(i)];
     const FormatView& f = view.formats[i];

@@ -73,7 +73,9 @@ struct PlannedBatch {
   TensorView page_ids[kMaxFormats];              // the same; not given: ragged
   std::int32_t ragged_tokens[kMaxFormats] = {};  // tokens a ragged format's K and V must hold
   std::int32_t kv_pos_strides[kMaxFormats] = {};
+  bool shares_rows = false;  // groups may hold rows of several requests
 };
+bool shares_rows(const BatchView& view);
 PlannedBatch planned_batch(const BatchView& view, const Batch& batch);
 PlannedBatch planned_device_batch(const BatchView& view, const Batch& batch);
 

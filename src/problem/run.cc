@@ -67,6 +67,7 @@ void check_kv(const Problem& problem, const PlannedBatch& planned, const RunArgs
   check_scale(rule, argument(i, "v_scale"), cache.v_scale, cache.v, cache.layout, view.v.scale);
   view.table = planned.tables[i];
   view.page_size = format.page_size;
+  view.num_pages = static_cast<std::int32_t>(std::min<std::int64_t>(cache.k.dim(0), INT32_MAX));
   view.by_index = format.by_index;
 }
 
@@ -145,6 +146,7 @@ void check_run(const Problem& problem, const VariantInfo& variant, const Planned
   params.write_states = args.output == Output::states;
   params.lse_base2 = args.lse_base2;
   params.lse_with_extra = args.lse_with_extra;
+  params.kv_early = args.kv_early;
 }
 
 }  // namespace fovea

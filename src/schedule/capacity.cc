@@ -226,9 +226,13 @@ PlanArraysMut lay_out_plan(const PlanCapacity& capacity, void* memory) {
   return lay_out(capacity, layout);
 }
 
-WorkBounds most_work(const PlanCapacity& capacity) {
+WorkBounds most_work(const Problem& problem, const Choice& choice, const PlanCapacity& capacity, bool shares_rows) {
+  const Limits& limits = problem.limits;
+  const std::int64_t rows = std::int64_t{shares_rows ? limits.max_query_tokens : limits.max_query_tokens_per_request} * problem.group_size;
+  const std::int32_t last =
+      config_of(choice.configs.data(), capacity.num_configs, static_cast<std::int32_t>(std::min<std::int64_t>(rows, INT32_MAX)));
   WorkBounds work{.items = {}, .merges = 0, .composed_rows = capacity.max_composed_rows};
-  for (std::int32_t c = 0; c < capacity.num_configs; ++c) {
+  for (std::int32_t c = 0; c <= last; ++c) {
     work.items[c] = capacity.max_items[c] == 0 ? capacity.num_workers : capacity.max_items[c];
     work.merges = static_cast<std::int32_t>(std::min<std::int64_t>(std::int64_t{work.merges} + capacity.max_merges[c], INT32_MAX));
   }

@@ -40,7 +40,7 @@ OrderedGroups groups_of_config(const KernelParams& params, std::int32_t c) {
 RangePlace boundary(const KernelParams& params, const CostTable& cost, const OrderedGroups& ordered, std::int32_t w,
                     std::int32_t max_slots) {
   const RangePlace end{*params.plan.num_groups, 0, 0};
-  const std::uint64_t offset = share_of(ordered.cost_before.back(), params.num_workers) * static_cast<std::uint64_t>(w);
+  const std::uint64_t offset = share_of_range(cost, ordered.cost_before.back(), params.num_workers) * static_cast<std::uint64_t>(w);
   if (w == params.num_workers || offset >= ordered.cost_before.back()) {
     return end;
   }

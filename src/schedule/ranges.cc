@@ -10,7 +10,7 @@ namespace {
 /// Finds the places of ascending offsets.
 class BoundaryWalk {
  public:
-  explicit BoundaryWalk(const Assignment& a) : a_(a), share_(share_of(a.total_cost, a.num_workers)) { enter(0); }
+  explicit BoundaryWalk(const Assignment& a) : a_(a), share_(share_of_range(a.config.cost, a.total_cost, a.num_workers)) { enter(0); }
 
   RangePlace place(std::int32_t w) {
     const std::uint64_t offset = share_ * static_cast<std::uint64_t>(w);

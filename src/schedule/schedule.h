@@ -83,8 +83,8 @@ void make_groups(const Problem& problem, const BatchView& batch, PlanArraysMut& 
 WorkBounds schedule(const Problem& problem, const Choice& choice, const PlanCapacity& capacity, const BatchView& batch, KvRange range,
                     std::int32_t mask_group, PlanArraysMut& arrays);
 
-/// What any plan may hold.
-WorkBounds most_work(const PlanCapacity& capacity);
+/// What any plan may hold. shares_rows: groups may hold rows of several requests; else none has more rows than a request.
+WorkBounds most_work(const Problem& problem, const Choice& choice, const PlanCapacity& capacity, bool shares_rows);
 
 /// The bytes of a plan that kernels read, ascending; small gaps are among them. At most max_parts(), mostly one.
 void used_bytes(const PlanCapacity& capacity, const PlanArraysMut& arrays, const BatchView& batch, std::int32_t num_masks,

@@ -35,9 +35,10 @@ Selection select_kernel(const Problem& problem, const Backend& backend) {
 namespace {
 
 std::string describe(const KernelConfig& config) {
-  return fmt::format("{} of {} rows x {} columns, cost {} + {} a tile + {} a partial (1/16 tile)",
+  return fmt::format("{} of {} rows x {} columns, cost {} + {} a tile + {} a partial{} (1/16 tile)",
                      config.form == PlanForm::ranges ? "ranges" : "list  ", config.tile_q, config.tile_kv, config.cost.fixed,
-                     config.cost.per_tile, config.cost.per_partial);
+                     config.cost.per_tile, config.cost.per_partial,
+                     config.cost.least_share > 1 ? fmt::format(", a worker's share at least {}", config.cost.least_share) : "");
 }
 
 }  // namespace

@@ -12,6 +12,8 @@ constexpr EnvironmentVariable kVariables[] = {
      "folder that keeps what is compiled at run time (default $XDG_CACHE_HOME/fovea or ~/.cache/fovea); empty: keep nothing"},
     {"FOVEA_CHECK_RUNS",
      "1: every run() first checks where its tensors are and the page ids it will read; costs a pass over the page tables"},
+    {"FOVEA_COSTS",
+     "costs that planners on GPUs reckon with instead of those built in: kernel:fixed,per_tile,per_partial,least_share in 1/16 tile"},
     {"FOVEA_CXX", "C++ compiler for variants given as text, before CXX, c++, g++ and clang++"},
     {"FOVEA_NVRTC_PATH", "NVRTC for the cuda backend, library or folder; before those in Python packages and toolkits"},
     {"FOVEA_LOG", "0: no lines on stderr about compilations, fallbacks and damaged caches"},

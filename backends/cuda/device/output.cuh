@@ -98,6 +98,39 @@ __device__ __forceinline__ void write_pair(const RowTarget& target, const V& v, 
   }
 }
 
+/// Elements [d, d + 4) of a row as far as there are so many, one by one.
+__device__ __noinline__ void write_four_slowly(DType dtype, void* o, int32_t d, int32_t head_dim, float4 x) {
+  const float values[4] = {x.x, x.y, x.z, x.w};
+#pragma unroll
+  for (int32_t i = 0; i < 4; ++i) {
+    if (d + i < head_dim) {
+      store_element(dtype, o, d + i, values[i]);
+    }
+  }
+}
+
+/// Elements d (a multiple of 4) to d + 3 of a row, as far as there are so many. The dtype is not known when the kernel is compiled.
+template <class V>
+__device__ __forceinline__ void write_four(const RowTarget& target, const V& v, const Position<>& at, int32_t d, int32_t head_dim,
+                                           float4 x) {
+  x = {x.x * target.scale, x.y * target.scale, x.z * target.scale, x.w * target.scale};
+  if constexpr (HasTransformOutput<V>) {
+    if (target.transformed) {
+      x = {transformed_output(v, x.x, at), transformed_output(v, x.y, at), transformed_output(v, x.z, at), transformed_output(v, x.w, at)};
+    }
+  }
+  const bool is_float = target.dtype == DType::f32;
+  if (head_dim % 4 != 0 || (reinterpret_cast<uint64_t>(target.o) & (is_float ? 15 : 7)) != 0) {
+    write_four_slowly(target.dtype, target.o, d, head_dim, x);
+  } else if (is_float) {
+    static_cast<float4*>(target.o)[d / 4] = x;
+  } else {
+    const bool bf16 = target.dtype == DType::bf16;
+    static_cast<uint2*>(target.o)[d / 4] = {bf16 ? ptx::pack_pair<DType::bf16>(x.x, x.y) : ptx::pack_pair<DType::f16>(x.x, x.y),
+                                            bf16 ? ptx::pack_pair<DType::bf16>(x.z, x.w) : ptx::pack_pair<DType::f16>(x.z, x.w)};
+  }
+}
+
 /// Whole rows: `o(d)` is element d of the state, divided by its sum; lanes take every 32nd.
 template <class V, class State>
 __device__ __forceinline__ void write_output(const KernelParams& params, const V& v, const Row& row, int32_t kv_head, const State& o,

@@ -12,17 +12,38 @@ struct alignas(16) Row {
   int32_t qo_idx, qo_head, qo_len, kv_len;
 };
 
-__device__ __forceinline__ Row make_row(const KernelParams& params, const RowGroup& group, int32_t kv_head, int32_t packed_row) {
+/// Reads a plan before the kernels in front of this one are done: around L1, which may hold a line from before the plan was written.
+/// Whoever writes plans lets nobody start before its writes are done.
+struct ReadEarly {
+  template <class T>
+  __device__ __forceinline__ T operator()(const T* from) const {
+    static_assert(sizeof(T) % 16 == 0, "structs of a plan are pieces of 16 bytes");
+    union Copy {
+      uint4 pieces[sizeof(T) / 16];
+      T value;
+      __device__ __forceinline__ Copy() {}
+    } copy;
+#pragma unroll
+    for (int32_t i = 0; i < static_cast<int32_t>(sizeof(T) / 16); ++i) {
+      copy.pieces[i] = __ldcg(reinterpret_cast<const uint4*>(from) + i);
+    }
+    return copy.value;
+  }
+};
+
+template <class Read = ReadPlainly>
+__device__ __forceinline__ Row make_row(const KernelParams& params, const RowGroup& group, int32_t kv_head, int32_t packed_row,
+                                        const Read& read = {}) {
   const int32_t i = packed_row / params.group_size;
   Row row{.token = group.q_row_begin + i, .request = group.request, .q_pos = group.q_pos + i, .col_end = group.num_cols};
   if (group.rows >= 0) {
-    const RowRef ref = params.plan.row_refs[group.rows + i];
+    const RowRef ref = read(params.plan.row_refs + group.rows + i);
     row.token = ref.row;
     row.request = ref.request;
     row.q_pos = ref.q_pos;
     row.col_end = min_(ref.col_end, group.num_cols);
   }
-  const Request request = params.plan.requests[row.request];
+  const Request request = read(params.plan.requests + row.request);
   row.qo_idx = row.token - request.qo_begin;
   row.qo_head = kv_head * params.group_size + (packed_row - i * params.group_size);
   row.qo_len = request.qo_len;
@@ -48,22 +69,24 @@ struct RowBounds {
 };
 
 /// The same in every lane of a warp; all 32 take part.
-__device__ __forceinline__ RowBounds bounds_of_rows(const KernelParams& params, const RowGroup& group, int32_t row_begin, int32_t row_end) {
+template <class Read = ReadPlainly>
+__device__ __forceinline__ RowBounds bounds_of_rows(const KernelParams& params, const RowGroup& group, int32_t row_begin, int32_t row_end,
+                                                    const Read& read = {}) {
   if (group.rows < 0) {
     return {.q = query_positions(group, row_begin, row_end, params.group_size),
             .col_end_min = group.num_cols,
             .col_end_max = group.num_cols,
-            .kv_len_max = params.plan.requests[group.request].kv_len};
+            .kv_len_max = read(params.plan.requests + group.request).kv_len};
   }
   RowBounds b{.q = {kAnyPosition, -kAnyPosition}, .col_end_min = group.num_cols, .col_end_max = 0, .kv_len_max = 0};
   const int32_t end = (row_end - 1) / params.group_size + 1;
   for (int32_t i = row_begin / params.group_size + static_cast<int32_t>(threadIdx.x % 32); i < end; i += 32) {
-    const RowRef ref = params.plan.row_refs[group.rows + i];
+    const RowRef ref = read(params.plan.row_refs + group.rows + i);
     b.q.lo = min_(b.q.lo, ref.q_pos);
     b.q.hi = max_(b.q.hi, ref.q_pos);
     b.col_end_min = min_(b.col_end_min, ref.col_end);
     b.col_end_max = max_(b.col_end_max, min_(ref.col_end, group.num_cols));
-    b.kv_len_max = max_(b.kv_len_max, params.plan.requests[ref.request].kv_len);
+    b.kv_len_max = max_(b.kv_len_max, read(params.plan.requests + ref.request).kv_len);
   }
   return {.q = {__reduce_min_sync(0xffffffffu, b.q.lo), __reduce_max_sync(0xffffffffu, b.q.hi)},
           .col_end_min = __reduce_min_sync(0xffffffffu, b.col_end_min),

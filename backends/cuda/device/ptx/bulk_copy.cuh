@@ -60,6 +60,13 @@ __device__ __forceinline__ void load_box(uint32_t shared, const TensorMap& map, 
       : "memory");
 }
 
+/// The box on its way into L2.
+__device__ __forceinline__ void prefetch_box(const TensorMap& map, int32_t c0, int32_t c1, int32_t c2, int32_t c3) {
+  asm volatile("cp.async.bulk.prefetch.tensor.4d.L2.global.tile [%0, {%1, %2, %3, %4}];" ::"l"(reinterpret_cast<uint64_t>(&map)), "r"(c0),
+               "r"(c1), "r"(c2), "r"(c3)
+               : "memory");
+}
+
 /// The same into the same place of every CTA of the cluster whose bit is set; each one's own barrier gets the bytes.
 __device__ __forceinline__ void load_box_into_cluster(uint32_t shared, const TensorMap& map, uint32_t barrier, uint16_t ctas, int32_t c0,
                                                       int32_t c1) {

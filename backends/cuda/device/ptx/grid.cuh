@@ -19,6 +19,16 @@ __device__ __forceinline__ uint32_t opaque(uint32_t x) {
   return x;
 }
 
+/// Reads a part of a kernel's parameters, so that they are in the multiprocessor's cache of constants when they are needed.
+__device__ __forceinline__ void touch_params(const void* begin, const void* end) {
+  constexpr int32_t kLineBytes = 64;
+#pragma unroll 8
+  for (const char* at = static_cast<const char*>(begin); at < end; at += kLineBytes) {
+    const uint32_t word = *reinterpret_cast<const uint32_t*>(at);
+    asm volatile("" ::"r"(word));
+  }
+}
+
 /// Returns when the kernels this one depends on have ended and their writes can be seen.
 __device__ __forceinline__ void wait_for_previous_grid() {
 #if __CUDA_ARCH__ >= 900

@@ -111,12 +111,13 @@ __device__ __forceinline__ float load_rows(const ItemWork<C, V>& work) {
   for (int32_t r = static_cast<int32_t>(threadIdx.x); r < C.tile_q; r += kAttendThreads) {
     Row row{};  // sees nothing
     if (r < num_rows) {
-      row = make_row(params, group, item.kv_head, item.row_begin + r);
+      row = make_row(params, group, item.kv_head, item.row_begin + r, ReadEarly());
       row.col_end = min_(row.col_end, item.col_end);
     }
     work.rows()[r] = row;
   }
   ptx::barrier_sync<kItemBarrier, kAttendThreads>();
+  ptx::wait_for_previous_grid();  // up to here, in the first item, it has read nothing but the plan; later it returns at once
   float unit = 1.0f;
   if constexpr (is_narrow(C)) {
     unit = load_queries_for_narrow<C>(params, work.rows(), num_rows, work.shared);
@@ -335,38 +336,28 @@ __device__ __forceinline__ void attend_tile(const ItemWork<C, V>& work, const Pl
   }
 }
 
-/// Sums over all tokens, and o, to where write_row() reads them: o into the last tile's stage, factor and lse2 into `exchange`.
+/// Does o of an item leave through the values of its last tile's stage? Keys are read before anybody multiplies values.
+template <Config C>
+inline constexpr bool kLeavesThroughValues = out_in_stage(C) && out_bytes(C) > k_tile_bytes(C);
+
+/// Sums of every warp's tokens, tops and o to where write_rows() reads them: o to `out`, the others into `exchange`.
 template <Config C, class V>
 __device__ __forceinline__ void store_states(const ItemWork<C, V>& work, const Place& place, States<C>& states, float* out) {
   float* exchange = work.exchange();
+  if constexpr (kLeavesThroughValues<C> || is_narrow(C)) {
+    ptx::barrier_sync<kItemBarrier, kAttendThreads>();  // Order: all warps are done with values and tops
+  }
 #pragma unroll
   for (int32_t c = 0; c < C.tile_q / 4; ++c) {
-    float& sum = states.sum[c];
+    float sum = states.sum[c];
     sum += __shfl_xor_sync(kAllLanes, sum, 4);
     sum += __shfl_xor_sync(kAllLanes, sum, 8);
     sum += __shfl_xor_sync(kAllLanes, sum, 16);
     if (place.g == 0) {
       exchange[place.warp * C.tile_q + place.column(c)] = sum;
-    }
-  }
-  ptx::barrier_sync<kItemBarrier, kAttendThreads>();
-#pragma unroll
-  for (int32_t c = 0; c < C.tile_q / 4; ++c) {
-    float sum = 0.0f;
-#pragma unroll
-    for (int32_t w = 0; w < kAttendWarps; ++w) {
-      sum += exchange[w * C.tile_q + place.column(c)];
-    }
-    states.sum[c] = sum;
-  }
-  ptx::barrier_sync<kItemBarrier, kAttendThreads>();  // Order: sums are read before factors take their place
-#pragma unroll
-  for (int32_t c = 0; c < C.tile_q / 4; ++c) {
-    const float sum = states.sum[c];
-    if (place.warp == 0 && place.g == 0) {
-      const bool empty = V::use_softmax && sum == 0.0f;  // NaN is no empty state
-      exchange[place.column(c)] = empty ? 0.0f : V::use_softmax ? 1.0f / sum : 1.0f;
-      exchange[C.tile_q + place.column(c)] = empty ? -math::infinity<float>() : V::use_softmax ? states.top[c] + math::log2(sum) : 0.0f;
+      if (place.warp == 0) {
+        exchange[kAttendWarps * C.tile_q + place.column(c)] = states.top[c];
+      }
     }
 #pragma unroll
     for (int32_t i = 0; i < 2 * num_chunks(C.head_dim_vo); ++i) {
@@ -379,15 +370,40 @@ __device__ __forceinline__ void store_states(const ItemWork<C, V>& work, const P
   ptx::barrier_sync<kItemBarrier, kAttendThreads>();
 }
 
+/// A warp a row: what store_states() left, to where the item says.
 template <Config C, class V>
 __device__ __forceinline__ void write_rows(const ItemWork<C, V>& work, const Place& place, const float* out) {
-  const float* factors = work.exchange();
+  const float* exchange = work.exchange();
   const WorkItem item = work.record.item;
   const float v_scale = head_scale(work.kv().v.scale, item.kv_head);
+  const int32_t head_dim = work.params.head_dim_vo;
+#pragma unroll 1
   for (int32_t r = place.warp; r < item.row_end - item.row_begin; r += kAttendWarps) {
-    const float factor = factors[r] * v_scale;
-    const auto o = [&](int32_t d) { return out == nullptr ? 0.0f : out[r * out_row_floats(C) + (d ^ 8 * (r % 8 / 2))] * factor; };
-    write_row(work.params, work.v, item, work.record.group.format, work.rows()[r], r, o, factors[C.tile_q + r]);
+    float sum = 0.0f;
+#pragma unroll
+    for (int32_t w = 0; w < kAttendWarps; ++w) {
+      sum += exchange[w * C.tile_q + r];
+    }
+    const float top = exchange[kAttendWarps * C.tile_q + r];
+    const bool empty = V::use_softmax && sum == 0.0f;  // NaN is no empty state
+    const float factor = empty ? 0.0f : V::use_softmax ? v_scale / sum : v_scale;
+    const float lse2 = empty ? -math::infinity<float>() : V::use_softmax ? top + math::log2(sum) : 0.0f;
+    const Row row = work.rows()[r];
+    const RowTarget target = target_of_row(work.params, work.v, item, work.record.group.format, row, r, lse2);
+    if (place.lane == 0) {
+      write_lse(target);
+    }
+    const Position<> at = position_of(row, item.kv_head, 0);
+#pragma unroll
+    for (int32_t d = 4 * place.lane; d < out_row_floats(C); d += 128) {
+      float4 o{0.0f, 0.0f, 0.0f, 0.0f};
+      if (out != nullptr) {
+        o = *reinterpret_cast<const float4*>(out + r * out_row_floats(C) + (d ^ 8 * (r % 8 / 2)));
+      }
+      if (d < head_dim) {
+        write_four(target, work.v, at, d, head_dim, float4{o.x * factor, o.y * factor, o.z * factor, o.w * factor});
+      }
+    }
   }
 }
 
@@ -395,15 +411,10 @@ template <Config C, class V>
 __device__ __forceinline__ void attend_item(const KernelParams& params, const Maps<C.num_formats>& maps, const V& v,
                                             const typename V::Mask& mask, const ItemRecord& record, char* shared, RingPlace<C>& ring) {
   const int32_t format = C.num_formats == 1 ? 0 : record.group.format;
-  ItemWork<C, V> work{
-      .params = params,
-      .v = v,
-      .mask = mask,
-      .maps = maps,
-      .record = record,
-      .shared = shared,
-      .scale = params.sm_scale * head_scale(params.kv[format].k.scale, record.item.kv_head) * (HasTransformLogit<V> ? 1.0f : math::kLog2e)};
-  work.scale *= load_rows<C>(work);
+  ItemWork<C, V> work{.params = params, .v = v, .mask = mask, .maps = maps, .record = record, .shared = shared, .scale = 0.0f};
+  const float unit = load_rows<C>(work);
+  work.scale =
+      unit * params.sm_scale * head_scale(params.kv[format].k.scale, record.item.kv_head) * (HasTransformLogit<V> ? 1.0f : math::kLog2e);
   const Place place;
   States<C> states;
 #pragma unroll

@@ -19,6 +19,7 @@ __device__ __forceinline__ void attention(const KernelParams& params, const type
   static_assert(C.stages <= kPagesAhead && kPagesAhead < kPageTiles, "page ids are there when a stage is loaded again; see layout.h");
   static_assert(row_of(C.k).bits == row_of(C.v).bits && (is_narrow(C) || (C.q == C.k && C.v == C.k)), "see select.cc");
   extern __shared__ __align__(1024) char shared[];
+  ptx::let_next_grid_start();
   if (threadIdx.x == 0) {
     initialise_barriers<C>(shared);
   }
@@ -31,8 +32,10 @@ __device__ __forceinline__ void attention(const KernelParams& params, const type
     }
   }
   __syncthreads();
-  ptx::wait_for_previous_grid();
-  ptx::let_next_grid_start();
+  if (threadIdx.x >= kThreads - 32) {
+    ptx::touch_params(&params, params.kv + C.num_formats);
+    ptx::touch_params(params.configs, &params + 1);
+  }
   if (threadIdx.x >= kAttendThreads) {
     if constexpr (C.ctas > 1) {
       ptx::give_registers<load_registers(C)>();

@@ -7,6 +7,7 @@
 namespace fovea::cuda::attention_sm90_decode {
 
 inline constexpr int32_t kTileKv = 64;       // tokens: the rows of a wgmma
+inline constexpr int32_t kTileShift = 6;     // log2 of it
 inline constexpr int32_t kChunkBytes = 128;  // a tile lies in chunks of 128 bytes of a row, swizzled: [chunk][token][128 bytes]
 inline constexpr int32_t kTileChunkBytes = kTileKv * kChunkBytes;
 inline constexpr int32_t kMaxTileQ = 64;
@@ -33,6 +34,7 @@ struct alignas(64) MapBytes {
 struct alignas(64) FormatMaps {
   MapBytes k, v;
   int32_t box_rows;
+  int32_t box_shift;  // log2 of it
 };
 
 template <int kFormats>
@@ -72,7 +74,7 @@ struct Layout {
   int32_t items;     // ItemRecord [kItemSlots]: items on their way from the loading to the attending warpgroup
   int32_t pages;     // int32 [kPageTiles][token]: page ids of tiles whose tokens are gathered
   int32_t rows;      // Row [tile_q]
-  int32_t exchange;  // float [4 warps][tile_q]: tops or sums on their way between warps; then factor, lse2 [tile_q]
+  int32_t exchange;  // float [4 warps][tile_q]: tops or sums on their way between warps; [tile_q]: tops at an item's end
   int32_t barriers;  // uint64 [4][stages]: k full, v full, k empty, v empty; [2][kItemSlots]: item full, item empty
   int32_t bytes;
 };
@@ -98,7 +100,7 @@ constexpr Layout layout_of(const Config& c) {
   l.items = take(kItemSlots * kRecordBytes);
   l.pages = take(kPageTiles * kTileKv * 4);
   l.rows = take(c.tile_q * kRowBytes);
-  l.exchange = take(4 * c.tile_q * 4);
+  l.exchange = take(5 * c.tile_q * 4);
   l.barriers = take((4 * c.stages + 2 * kItemSlots) * 8);
   l.bytes = next;
   return l;

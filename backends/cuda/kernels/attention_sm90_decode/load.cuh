@@ -101,59 +101,113 @@ __device__ __forceinline__ bool touches(const SpanPair& spans, int32_t begin, in
 
 // ---- Boxes ------------------------------------------------------------------------------------------------------------------------------
 
-/// Page of a lane's box: lane l of batch b has box l of the batch's tiles. -1 where nobody looks: the copy unit then writes zeros.
-__device__ __forceinline__ int32_t page_of_box(const ItemSource& source, int32_t box_rows, int32_t batch, int32_t& slot) {
-  const int32_t boxes = kTileKv / box_rows;  // of a tile
+/// Where a lane's box is: lane l of batch b has box l of the batch's tiles.
+struct BoxPlace {
+  const int32_t* entry;  // of the table; null: the page is `page`
+  int32_t page, slot;    // page -1: nobody looks; the copy unit then writes zeros
+};
+
+__device__ __forceinline__ BoxPlace place_of_box(const ItemSource& source, int32_t box_shift, int32_t batch) {
+  const int32_t boxes_shift = kTileShift - box_shift;  // boxes of a tile
   const int32_t index = batch * 32 + static_cast<int32_t>(threadIdx.x % 32);
-  const int32_t n = index / boxes;
-  slot = 0;
+  const int32_t n = index >> boxes_shift;
   if (n >= source.tiles().count()) {
-    return -1;
+    return {nullptr, -1, 0};
   }
-  const int32_t column = source.tiles().tile(n) * kTileKv + index % boxes * box_rows;
-  const int32_t entry = column / source.columns().page_size;
-  slot = column - entry * source.columns().page_size;
-  return touches(source.record.tiles.columns, column, column + box_rows) ? source.columns().table[entry] : -1;
+  const int32_t column = (source.tiles().tile(n) << kTileShift) + ((index & ((1 << boxes_shift) - 1)) << box_shift);
+  if (!touches(source.record.tiles.columns, column, column + (1 << box_shift))) {
+    return {nullptr, -1, 0};
+  }
+  if (source.columns().table == nullptr) {
+    return {nullptr, 0, static_cast<int32_t>(source.columns().table_begin) + column};
+  }
+  const int32_t page_size = source.columns().page_size;
+  const int32_t entry = page_size == 1 << box_shift ? column >> box_shift : column / page_size;
+  return {source.columns().table + entry, -1, column - entry * page_size};
 }
 
-/// One warp: all tiles of an item. Lane l issues box l % boxes of chunk l / boxes.
+/// A warp that loads K or V of an item by boxes.
 template <Config C>
-__device__ __forceinline__ void load_boxes(const ItemSource& source, const FormatMaps& maps, RingPlace<C>& ring) {
-  const int32_t lane = static_cast<int32_t>(threadIdx.x % 32);
-  const int32_t box_rows = maps.box_rows;
-  const int32_t boxes = kTileKv / box_rows;
-  const int32_t tiles_of_batch = 32 / boxes;
-  const int32_t count = source.tiles().count();
-  int32_t slot, next_slot;
-  int32_t page = page_of_box(source, box_rows, 0, slot);
-  for (int32_t first = 0; first < count; first += tiles_of_batch) {
-    const int32_t next_page = page_of_box(source, box_rows, first / tiles_of_batch + 1, next_slot);
-    const int32_t end = min_(count, first + tiles_of_batch);
-    for (int32_t n = first; n < end; ++n) {
-      const int32_t from = (n - first) * boxes + lane % boxes;
-      const int32_t box_page = __shfl_sync(kAllLanes, page, from);
-      const int32_t box_slot = __shfl_sync(kAllLanes, slot, from);
-      const auto load = [&](uint32_t to, const MapBytes& map, uint32_t full, uint32_t empty, int32_t chunks) {
-        ptx::mbarrier_wait(empty, ring.parity ^ 1);
-        if (lane == 0) {
-          ptx::mbarrier_expect_bytes(full, static_cast<uint32_t>(chunks * kTileChunkBytes));
+struct BoxLoader {
+  static constexpr int32_t kMaxChunks = max_(num_kv_chunks(C, C.head_dim_qk), num_kv_chunks(C, C.head_dim_vo));
+  static constexpr int32_t kChunk = kChunkBytes / element_bytes(C);  // elements
+  static constexpr int32_t kMaxBoxes = 8;                            // of a tile: pages of 8 tokens
+
+  const ItemSource& source;
+  const ptx::TensorMap* map;
+  int32_t box_shift, chunks;
+  bool keys;
+  BoxPlace place;  // of the batch of boxes that is next
+
+  __device__ __forceinline__ BoxLoader(const ItemSource& s, const FormatMaps& maps, bool k)
+      : source(s),
+        map(reinterpret_cast<const ptx::TensorMap*>(k ? &maps.k : &maps.v)),
+        box_shift(maps.box_shift),
+        chunks(num_kv_chunks(C, k ? C.head_dim_qk : C.head_dim_vo)),
+        keys(k),
+        place(place_of_box(s, maps.box_shift, 0)) {}
+
+  /// Asks L2 for the tiles that the ring has room for, before the kernels in front are done. They may still write page ids, so that other
+  /// pages than the right ones come, none from outside the cache; and K and V, whose lines in L2 they then change.
+  __device__ __forceinline__ void prefetch() const {
+    const int32_t page = place.entry == nullptr ? place.page : __ldcg(place.entry);
+    if (page >= 0 && static_cast<int32_t>(threadIdx.x % 32) < C.stages << (kTileShift - box_shift)) {
+#pragma unroll 1
+      for (int32_t chunk = 0; chunk < chunks; ++chunk) {
+        ptx::prefetch_box(*map, kChunk * chunk, place.slot, source.record.item.kv_head, page);
+      }
+    }
+  }
+
+  /// All tiles.
+  __device__ __forceinline__ void load(RingPlace<C>& ring) {
+    const int32_t boxes_shift = kTileShift - box_shift;
+    const int32_t tiles_of_batch = 32 >> boxes_shift;
+    const int32_t count = source.tiles().count();
+    const int32_t kv_head = source.record.item.kv_head;
+    int32_t page = place.entry == nullptr ? place.page : *place.entry, slot = place.slot;
+#pragma unroll 1
+    for (int32_t first = 0; first < count; first += tiles_of_batch) {
+      const int32_t end = min_(count, first + tiles_of_batch);
+#pragma unroll 1
+      for (int32_t n = first; n < end; ++n) {
+        int32_t pages[kMaxBoxes], slots[kMaxBoxes];
+#pragma unroll
+        for (int32_t b = 0; b < kMaxBoxes; ++b) {
+          const int32_t from = ((n - first) << boxes_shift) + b;  // modulo 32; beyond the tile's boxes it doesn't matter
+          pages[b] = __shfl_sync(kAllLanes, page, from);
+          slots[b] = __shfl_sync(kAllLanes, slot, from);
+        }
+        const uint32_t to = keys ? ring.k() : ring.v(), full = keys ? ring.k_full() : ring.v_full();
+        ptx::mbarrier_wait(keys ? ring.k_empty() : ring.v_empty(), ring.parity ^ 1);
+        if (ptx::elect_one()) {
+          ptx::mbarrier_expect_bytes(full, static_cast<uint32_t>(chunks) * kTileChunkBytes);
           ptx::mbarrier_arrive(full, kLoadThreads);
+#pragma unroll
+          for (int32_t b = 0; b < kMaxBoxes; ++b) {
+            if (b >> boxes_shift == 0) {
+#pragma unroll
+              for (int32_t chunk = 0; chunk < kMaxChunks; ++chunk) {
+                if (chunk < chunks) {
+                  ptx::load_box(to + chunk * kTileChunkBytes + (b << box_shift) * kChunkBytes, *map, full, ptx::kEvictFirst, kChunk * chunk,
+                                slots[b], kv_head, pages[b]);
+                }
+              }
+            }
+          }
         }
         __syncwarp();
-        for (int32_t i = lane; i < boxes * chunks; i += 32) {
-          const int32_t chunk = i / boxes;
-          ptx::load_box(to + chunk * kTileChunkBytes + lane % boxes * box_rows * kChunkBytes, reinterpret_cast<const ptx::TensorMap&>(map),
-                        full, ptx::kEvictFirst, kChunkBytes / element_bytes(C) * chunk, box_slot, source.record.item.kv_head, box_page);
+        ring.advance();
+        if (n == first && end < count) {  // ids of the next batch come while this one's tiles do
+          place = place_of_box(source, box_shift, first / tiles_of_batch + 1);
+          place.page = place.entry == nullptr ? place.page : *place.entry;
         }
-      };
-      load(ring.k(), maps.k, ring.k_full(), ring.k_empty(), num_kv_chunks(C, C.head_dim_qk));
-      load(ring.v(), maps.v, ring.v_full(), ring.v_empty(), num_kv_chunks(C, C.head_dim_vo));
-      ring.advance();
+      }
+      page = place.page;
+      slot = place.slot;
     }
-    page = next_page;
-    slot = next_slot;
   }
-}
+};
 
 // ---- Tokens -----------------------------------------------------------------------------------------------------------------------------
 
@@ -277,24 +331,33 @@ __device__ __forceinline__ void gather_tokens(const KernelParams& params, const 
   __syncwarp();  // Order: page ids are read before the next item's take their place
 }
 
-/// A warp's part of loading an item.
+/// A warp's part of loading an item. kFirst: before it, while the kernels in front end, what will be needed is brought near.
 template <Config C>
 __device__ __forceinline__ void load_item(const KernelParams& params, const Maps<C.num_formats>& maps, const ItemRecord& record,
-                                          char* shared, RingPlace<C>& ring) {
+                                          char* shared, RingPlace<C>& ring, bool is_first) {
   const int32_t format = C.num_formats == 1 ? 0 : record.group.format;
   const ItemSource source{params.kv[format], record};
-  if (maps.formats[format].box_rows == 0) {
-    if (is_aligned<element_bytes(C)>(source.kv.k) && is_aligned<element_bytes(C)>(source.kv.v)) {
-      gather_tokens<C, true>(params, source, shared, ring);
-    } else {
-      gather_tokens<C, false>(params, source, shared, ring);
+  const int32_t warp = static_cast<int32_t>(threadIdx.x / 32 % 4);
+  if (maps.formats[format].box_rows > 0 && warp < 2) {
+    BoxLoader<C> loader(source, maps.formats[format], warp == 0);
+    if (is_first && params.kv_early == 0) {
+      loader.prefetch();
+      ptx::wait_for_previous_grid();
     }
-  } else if (threadIdx.x / 32 % 4 == 0) {
-    load_boxes<C>(source, maps.formats[format], ring);
-  } else {
+    loader.load(ring);
+    return;
+  }
+  if (is_first && params.kv_early == 0) {
+    ptx::wait_for_previous_grid();
+  }
+  if (maps.formats[format].box_rows > 0) {
     for (int32_t n = source.tiles().count(); n > 0; --n) {  // their place in the ring moves too
       ring.advance();
     }
+  } else if (is_aligned<element_bytes(C)>(source.kv.k) && is_aligned<element_bytes(C)>(source.kv.v)) {
+    gather_tokens<C, true>(params, source, shared, ring);
+  } else {
+    gather_tokens<C, false>(params, source, shared, ring);
   }
 }
 
@@ -303,21 +366,85 @@ template <PlanForm kForm>
 struct ItemWalk {
   const KernelParams& params;
   int32_t config, next_index;
+  RowGroup group;  // of the item that next() gave
   __device__ __forceinline__ ItemWalk(const KernelParams& p, int32_t c)
       : params(p), config(c), next_index(static_cast<int32_t>(blockIdx.x)) {}
   __device__ __forceinline__ bool next(WorkItem& item) {
     const ScheduleView& schedule = params.plan.schedules[config];
-    if (next_index >= *schedule.num_items) {
+    if (next_index >= __ldcg(schedule.num_items)) {
       return false;
     }
-    item = schedule.items[next_index];
+    item = ReadEarly()(schedule.items + next_index);
+    group = ReadEarly()(params.plan.groups + item.row_group);
     next_index += static_cast<int32_t>(gridDim.x);
     return true;
   }
 };
+/// Does every row see all columns up to some position? Then a few comparisons tell what an item's tiles are.
+__device__ __forceinline__ bool sees_prefixes(const KvRange& range) { return range.left == kUnbounded && range.chunk == 0; }
+
+/// Columns that a row at position q sees, of a group whose columns stand one behind the other.
+__device__ __forceinline__ int32_t prefix_of(const KvRange& range, const RowGroup& group, int32_t q) {
+  return range.right == kUnbounded ? group.num_cols : max_(0, min_(q + range.right + 1 - group.kv_pos, group.num_cols));
+}
+
 template <>
-struct ItemWalk<PlanForm::ranges> : RangeWork {
-  __device__ __forceinline__ ItemWalk(const KernelParams& p, int32_t c) : RangeWork(p, c, static_cast<int32_t>(blockIdx.x)) {}
+struct ItemWalk<PlanForm::ranges> : RangeItems<ReadEarly> {
+  __device__ __forceinline__ ItemWalk(const KernelParams& p, int32_t c) : RangeItems(p, c, static_cast<int32_t>(blockIdx.x)) {}
+
+  /// next() and tiles_of_item() for what most items are, in a tenth of the instructions: each costs its time, since a kernel's code comes
+  /// from L2 when it begins. False: ask next().
+  __device__ __forceinline__ bool next_of_prefixes(WorkItem& item, ItemTiles& tiles) {
+    if (!sees_prefixes(params.plan_range) || !sees_prefixes(params.range) ||
+        cursor.group >= cursor.end_group + (cursor.end_head > 0 || cursor.end_tile > 0)) {
+      return false;
+    }
+    const bool last_group = cursor.group == cursor.end_group;
+    if (last_group && (cursor.kv_head > cursor.end_head || (cursor.kv_head == cursor.end_head && cursor.tile >= cursor.end_tile))) {
+      return false;
+    }
+    group = ReadEarly()(params.plan.groups + cursor.group);
+    const int32_t rows = packed_rows_of(group, params.group_size);
+    if (rows == 0 || config_of(params.configs, params.num_configs, rows) != config || group.rows >= 0 || group.kv_pos_stride != 1 ||
+        params.kv[group.format].by_index != 0) {
+      return false;
+    }
+    const int32_t q_last = group.q_pos + group.num_q_rows - 1;
+    const int32_t count = ceil_div(prefix_of(params.plan_range, group, q_last), kTileKv);
+    const bool ends_here = last_group && cursor.kv_head == cursor.end_head;
+    const int32_t end = ends_here ? cursor.end_tile : count;
+    const bool whole = cursor.tile == 0 && end == count;
+    Span columns{};
+    if (end > cursor.tile) {
+      columns = {cursor.tile * kTileKv, min_(end * kTileKv, group.num_cols)};
+    }
+    item = WorkItem{.row_group = cursor.group,
+                    .kv_head = group.kv_head == kAllHeads ? cursor.kv_head : group.kv_head,
+                    .config = static_cast<uint16_t>(config),
+                    .row_begin = 0,
+                    .row_end = rows,
+                    .col_begin = columns.begin,
+                    .col_end = columns.end,
+                    .partial_slot = whole ? (params.num_formats > 1 ? kLevelState : kFinal) : cursor.slot++,
+                    .flags = 0};
+    tiles = ItemTiles{};
+    tiles.columns.first = clipped(Span{0, prefix_of(params.range, group, q_last)}, columns.begin, columns.end);
+    if (params.range.exact) {
+      tiles.full.first = clipped(Span{0, prefix_of(params.range, group, group.q_pos)}, columns.begin, columns.end);
+    }
+    tiles.tiles.first = {tiles.columns.first.begin / kTileKv, ceil_div(tiles.columns.first.end, kTileKv)};
+    if (ends_here) {
+      cursor.tile = cursor.end_tile;
+      return true;
+    }
+    cursor.tile = 0;
+    ++cursor.kv_head;
+    if (cursor.kv_head >= num_heads_of(group, params.num_kv_heads)) {
+      ++cursor.group;
+      cursor.kv_head = 0;
+    }
+    return true;
+  }
 };
 
 /// The next item into the queue. The first loading warp.
@@ -325,10 +452,17 @@ template <Config C>
 __device__ __forceinline__ void make_record(const KernelParams& params, ItemWalk<C.form>& walk, const QueuePlace<C>& queue) {
   ItemRecord record;
   record.item.row_group = -1;
-  if (walk.next(record.item)) {
-    record.group = params.plan.groups[record.item.row_group];
-    const RowBounds bounds = bounds_of_rows(params, record.group, record.item.row_begin, record.item.row_end);
-    record.tiles = tiles_of_item(params, record.item, record.group, bounds, kTileKv);
+  bool known = false;
+  if constexpr (C.form == PlanForm::ranges) {
+    known = walk.next_of_prefixes(record.item, record.tiles);
+  }
+  if (!known && walk.next(record.item)) {
+    const RowBounds bounds = bounds_of_rows(params, walk.group, record.item.row_begin, record.item.row_end, ReadEarly());
+    record.tiles = tiles_of_item(params, record.item, walk.group, bounds, kTileKv);
+    known = true;
+  }
+  if (known) {
+    record.group = walk.group;
     record.columns = columns_of(params.kv[C.num_formats == 1 ? 0 : record.group.format], record.group);
   } else {
     record.item.row_group = -1;
@@ -348,7 +482,7 @@ __device__ __forceinline__ void load(const KernelParams& params, const Maps<C.nu
   QueuePlace<C> queue{shared};
   const auto first = [] { return ptx::thread_index() < kAttendThreads + 32; };  // kept in no register
   ItemWalk<C.form> walk(params, config);
-  while (true) {
+  for (bool started = false;; started = true) {
     if (first()) {
       make_record<C>(params, walk, queue);
     } else {
@@ -356,9 +490,12 @@ __device__ __forceinline__ void load(const KernelParams& params, const Maps<C.nu
     }
     const ItemRecord& record = queue.record();
     if (record.item.row_group < 0) {
+      if (!started && blockIdx.x == 0) {
+        ptx::wait_for_previous_grid();  // one CTA that waits is enough for those who rely on this kernel
+      }
       return;
     }
-    load_item<C>(params, maps, record, shared, ring);
+    load_item<C>(params, maps, record, shared, ring, !started);
     __syncwarp();  // Order: the record is read before it is written again
     if (!first() && threadIdx.x % 32 == 0) {
       ptx::mbarrier_arrive(queue.empty());

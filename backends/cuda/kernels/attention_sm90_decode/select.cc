@@ -4,6 +4,7 @@
 
 #include <algorithm>
 
+#include "backends/cuda/costs.h"
 #include "backends/cuda/kernels/attention_sm80/select.h"
 #include "backends/cuda/kernels/attention_sm90_decode/layout.h"
 #include "backends/cuda/kernels/attention_sm90_decode/maps.h"
@@ -12,13 +13,15 @@
 namespace fovea::cuda::attention_sm90_decode {
 namespace {
 
+constexpr const char* kName = "attention_sm90_decode";
 constexpr std::uint64_t kCost = 50;
 constexpr std::int32_t kMaxDim = 256;
 constexpr std::int32_t kSharedOfCta = 1024;
 constexpr std::int32_t kMaxStages = 6;
 constexpr std::int32_t kMaxDrafts = 8;   // query tokens of a request that are taken together
 constexpr std::int32_t kUsualRows = 32;  // packed rows of them where limits allow prefill, and nobody says how many drafts there may be
-constexpr CostTable kFewCost{.fixed = 40, .per_tile = 16, .per_partial = 24};
+// Perf: of seven tables the best at ten shapes, see notes.md (H200, 2026-11-23).
+constexpr CostTable kFewCost{.fixed = 24, .per_tile = 16, .per_partial = 8};
 
 static_assert(sizeof(Maps<kMaxFormats>) <= kMaxExtraBytes, "see kernels.h");
 
@@ -62,7 +65,7 @@ Fit fit_of(const Problem& problem, const GpuLimits& gpu) {
 }
 
 KernelConfig few_of(const Problem& problem) {
-  return {.tile_q = rows_of(problem), .tile_kv = kTileKv, .form = PlanForm::ranges, .cost = kFewCost};
+  return {.tile_q = rows_of(problem), .tile_kv = kTileKv, .form = PlanForm::ranges, .cost = cost_of(kName, kFewCost)};
 }
 
 /// Empty: taken.
@@ -105,14 +108,13 @@ std::string refusal_of(const Problem& problem, const VariantShape& variant, cons
 
 bool is_few(const Problem& problem, const KernelConfig& kernel) {
   const KernelConfig few = few_of(problem);
-  return kernel.tile_q == few.tile_q && kernel.tile_kv == few.tile_kv && kernel.cost.fixed == kFewCost.fixed &&
-         kernel.cost.per_partial == kFewCost.per_partial;
+  return kernel.tile_q == few.tile_q && kernel.tile_kv == few.tile_kv && kernel.cost == few.cost;
 }
 
 }  // namespace
 
 Candidate candidate(const Problem& problem, const VariantShape& variant, const GpuLimits& gpu) {
-  Candidate answer{.kernel = "attention_sm90_decode", .refusal = refusal_of(problem, variant, gpu), .cost = kCost};
+  Candidate answer{.kernel = kName, .refusal = refusal_of(problem, variant, gpu), .cost = kCost};
   if (!answer.refusal.empty()) {
     return answer;
   }

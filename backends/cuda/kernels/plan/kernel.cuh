@@ -18,7 +18,6 @@ __device__ __forceinline__ void plan(const PlannerParams& params, int32_t shared
   PlannerState& state = *reinterpret_cast<PlannerState*>(shared + kBlockBytes);
   reset_state(block, state);
   ptx::wait_for_previous_grid();
-  ptx::let_next_grid_start();
   const int32_t index = static_cast<int32_t>(blockIdx.x), num_blocks = static_cast<int32_t>(gridDim.x);
   const PlannerScratch scratch{shared + kArraysAt, shared_bytes - kArraysAt,
                                params.scratch + min_(index, params.num_masks - 1) * params.scratch_bytes};
@@ -27,6 +26,10 @@ __device__ __forceinline__ void plan(const PlannerParams& params, int32_t shared
   } else {
     plan_simple<kBatches == Batches::small>(block, params, state, scratch, index, num_blocks);
   }
+  // Order: kernels that follow read plans as soon as they start, see ReadEarly.
+  __threadfence();
+  __syncthreads();
+  ptx::let_next_grid_start();
 }
 
 }  // namespace fovea::cuda::plan
