@@ -67,7 +67,8 @@ TEST(Workload, AGridIsAllItsPoints) {
   attention.plan(plan, arrays.batch());
   EXPECT_EQ(plan.view().num_requests, 2);
   EXPECT_EQ(
-      parse_workloads("one.json", R"({"spec": {"num_qo_heads": 4, "num_kv_heads": 2, "head_dim_qk": 64}, "requests": [{"qo_len": 1, "kv_len": 4}]})")
+      parse_workloads("one.json",
+                      R"({"spec": {"num_qo_heads": 4, "num_kv_heads": 2, "head_dim_qk": 64}, "requests": [{"qo_len": 1, "kv_len": 4}]})")
           .size(),
       1u);
   EXPECT_THROW(

@@ -119,7 +119,8 @@ TEST(JitProgram, FromFileReadsAndNames) {
 }
 
 TEST(JitProgram, ConfigsAreWrittenWithNames) {
-  const KernelConfig config{.tile_q = 64, .tile_kv = 128, .form = PlanForm::ranges, .cost = {.fixed = 1, .per_tile = 2, .per_partial = 3, .least_share = 4}};
+  const KernelConfig config{
+      .tile_q = 64, .tile_kv = 128, .form = PlanForm::ranges, .cost = {.fixed = 1, .per_tile = 2, .per_partial = 3, .least_share = 4}};
   EXPECT_EQ(to_source(config),
             "fovea::KernelConfig{.tile_q = 64, .tile_kv = 128, .form = fovea::PlanForm::ranges, "
             ".cost = {.fixed = 1, .per_tile = 2, .per_partial = 3, .least_share = 4}}");
