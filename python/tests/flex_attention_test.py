@@ -1,5 +1,6 @@
 """flex_attention against PyTorch's eager one: standard functions, layouts, dtypes; what is found again, and what is refused."""
 
+import math
 import os
 import threading
 import warnings
@@ -229,6 +230,41 @@ def test_what_functions_read_elsewhere():
         GLOBAL, holder.window, holder.bias = float(i), 3 + 5 * i, holder.bias + 1
         numbers += 1
         check(q, k, v, by_computing, by_attribute)
+
+
+def test_what_classes_methods_and_functions_hold():
+    q, k, v = tensors(1, 2, 2, 40, 40, 64, 64)
+
+    class Config:
+        window = 3
+
+    def settings():
+        pass
+
+    values = {}
+    read = values.get
+
+    def window_of(size):
+        return lambda b, h, q_idx, kv_idx: (q_idx - kv_idx).abs() < size[0]
+
+    for window in (3, 8, 1):
+        Config.window = settings.window = values["window"] = window
+        check(q, k, v, None, lambda b, h, q_idx, kv_idx: (q_idx - kv_idx).abs() < Config.window)
+        check(q, k, v, None, lambda b, h, q_idx, kv_idx: (q_idx - kv_idx).abs() < settings.window)
+        check(q, k, v, None, lambda b, h, q_idx, kv_idx: (q_idx - kv_idx).abs() < read("window"))
+        check(q, k, v, None, window_of(torch.Size((window, 2))))
+
+
+def test_functions_that_only_call_pytorch_are_traced_once():
+    q, k, v = tensors(1, 2, 2, 40, 40, 64, 64)
+
+    def score_mod(score, b, h, q_idx, kv_idx):
+        return torch.nn.functional.softplus(score).to(torch.float32) + math.pi * kv_idx
+
+    check(q, k, v, score_mod)
+    traces = list(implementation._traces)
+    check(q, k, v, score_mod)
+    assert list(implementation._traces) == traces and traces[-1][1][0] is score_mod.__code__
 
 
 GLOBAL = 0.0

@@ -1,7 +1,7 @@
 """What a function's result depends on besides its arguments, as a key: while it is the same, tracing again would find the same.
 
-A function has a key when all that it reads is numbers, tensors, other such functions and PyTorch itself. Others (attributes of objects, of modules) are
-traced anew with every call. Tensors count by their memory: what they hold is read by kernels; a tensor of one number on the CPU, which becomes a
+A function has a key when all that it reads is numbers, tensors, other such functions and PyTorch itself. Others (attributes of objects, of classes, of
+modules) are traced anew with every call. Tensors count by their memory: what they hold is read by kernels; a tensor of one number on the CPU, which becomes a
 constant, counts by that number.
 """
 
@@ -35,12 +35,16 @@ def _key(value, tensors, depth):
         return (memory_of(value), value.item() if value.numel() == 1 and value.device.type == "cpu" else value.device)
     if kind is types.ModuleType:
         return (id(value),) if value in (math, operator, torch_if_loaded()) or _of_torch(value.__name__) else None
-    if kind in (tuple, list):
+    if kind in (tuple, list) or _of_torch(kind.__module__) and isinstance(value, tuple):  # torch.Size
         return _all(value, tensors, depth)
-    if kind in (types.BuiltinFunctionType, type) or _of_torch(getattr(value, "__module__", None)):
-        return (id(value),)  # torch.where, int: nothing that changes; torch's own dtypes and devices
+    if kind is type:
+        return (value,) if value.__module__ == "builtins" or _of_torch(value.__module__) else None  # a caller's class has attributes that change
+    if kind is types.BuiltinFunctionType:
+        return (value,) if isinstance(value.__self__, (types.ModuleType, type, type(None))) else None  # torch.where; not a method of an object
+    if _of_torch(kind.__module__):
+        return (kind, value)  # a dtype, a device
     if kind is functools.partial:
-        return _all((value.func, *value.args, *value.keywords, *value.keywords.values()), tensors, depth)
+        return _all((value.func, value.args, tuple(value.keywords.items())), tensors, depth)
     return None
 
 
@@ -71,7 +75,7 @@ def _function(function, tensors, depth):
     held += [known[n] for n in _global_names(code) if n in known]
     held += function.__defaults__ or ()
     held += (function.__kwdefaults__ or {}).values()
-    inner = _all(held, tensors, depth)
+    inner = None if function.__dict__ else _all(held, tensors, depth)  # its attributes may be read, and change
     return None if inner is None else (code, inner)
 
 
