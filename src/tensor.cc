@@ -1,12 +1,23 @@
 // TensorView: views of memory that somebody else owns.
 #include "fovea/tensor.h"
 
+#include <array>
 #include <iterator>
+#include <string>
 
 #include "src/support/check.h"
 
 namespace fovea {
 namespace {
+
+/// "float64": what the owner of the tensor calls it.
+std::string name_of(const DLDataType& type) {
+  constexpr std::array<const char*, 7> kKinds{"int", "uint", "float", "opaque", "bfloat", "complex", "bool"};
+  if (type.code < kKinds.size()) {
+    return fmt::format("{}{}", kKinds[type.code], type.code == kDLBool ? "" : std::to_string(type.bits));
+  }
+  return fmt::format("DLPack code {} with {} bits", int{type.code}, int{type.bits});
+}
 
 DType dtype_of(const DLDataType& type) {
   FOVEA_CHECK(type.lanes == 1, "from_dlpack: dtype code {} has {} lanes; fovea takes one element a lane", int{type.code}, int{type.lanes});
@@ -16,8 +27,7 @@ DType dtype_of(const DLDataType& type) {
       return static_cast<DType>(i);
     }
   }
-  throw InvalidArgument(
-      fmt::format("from_dlpack: no dtype for DLPack code {} with {} bits; see fovea/dtype.h", int{type.code}, int{type.bits}));
+  throw InvalidArgument(fmt::format("from_dlpack: {} is none of the dtypes that fovea knows; see fovea/dtype.h", name_of(type)));
 }
 
 Device device_of(const DLDevice& device) {

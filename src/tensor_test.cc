@@ -110,7 +110,7 @@ TEST(FromDlpack, RefusesWhatHasNoRow) {
             "from_dlpack: dtype code 2 has 4 lanes; fovea takes one element a lane");
   d.tensor.dtype = {kDLComplex, 64, 1};
   EXPECT_EQ(message_of([&] { TensorView::from_dlpack(d.tensor); }),
-            "from_dlpack: no dtype for DLPack code 5 with 64 bits; see fovea/dtype.h");
+            "from_dlpack: complex64 is none of the dtypes that fovea knows; see fovea/dtype.h");
   d.tensor.dtype = {kDLFloat, 32, 1};
   d.tensor.device = {kDLROCM, 0};
   EXPECT_EQ(message_of([&] { TensorView::from_dlpack(d.tensor); }), "from_dlpack: DLPack device type 10 is neither cpu nor cuda");
