@@ -69,10 +69,12 @@ class Arguments {
 /// Rethrows the exception being handled as a Python one.
 [[noreturn]] void rethrow_for_python();
 
-/// A function of the binding as tvm-ffi calls it.
+/// A function of the binding as tvm-ffi calls it. `where`: what its errors begin with; null: the name after its dot.
 template <ffi::Any (*Body)(Arguments&)>
-void register_function(const char* name) {
-  const char* const where = std::string_view(name).rfind('.') + 1 + name;
+void register_function(const char* name, const char* where = nullptr) {
+  if (where == nullptr) {
+    where = std::string_view(name).rfind('.') + 1 + name;
+  }
   ffi::Function::SetGlobal(name, ffi::Function::FromPacked([where](ffi::PackedArgs args, ffi::Any* result) {
                              try {
                                Arguments arguments(where, args);

@@ -188,8 +188,8 @@ void register_attention_functions() {
   register_function<new_plan>("fovea.new_plan");
   register_function<plan>("fovea.plan");
   register_function<run>("fovea.run");
-  register_function<run_layer>("fovea.run_layer");
-  register_function<kv_cache>("fovea.kv_cache");
+  register_function<run_layer>("fovea.run_layer", "run");
+  register_function<kv_cache>("fovea.kv_cache", "run");
   register_function<check_pages>("fovea.check_pages");
   register_function<classify_tiles>("fovea.classify_tiles");
   register_function<count_tiles>("fovea.count_tiles");

@@ -130,6 +130,8 @@ def current_stream(device_id: int | None):
 
 def refuse(where: str, named: dict) -> None:
     """Raises ValueError for torch tensors whose meaning a pointer does not carry."""
+    if torch is None:
+        return
     grad = torch.is_grad_enabled()
     for name, tensor in named.items():
         if isinstance(tensor, torch.Tensor):
@@ -137,6 +139,19 @@ def refuse(where: str, named: dict) -> None:
                 raise ValueError(f"{where}: {name} requires grad; fovea computes no gradients: call it under torch.no_grad(), or detach()")
             if tensor.is_neg():
                 raise ValueError(f"{where}: {name} is a lazily negated view; call resolve_neg() on it")
+            if tensor.is_meta:
+                raise ValueError(f"{where}: {name} has no memory behind it (a meta tensor)")
+
+
+def refuse_unreachable(where: str, named: dict) -> None:
+    """After PyTorch refused to hand over a tensor: says which, with ValueError, where it is known."""
+    refuse(where, named)
+    for name, tensor in named.items():
+        if torch is not None and isinstance(tensor, torch.Tensor):
+            try:
+                tensor.data_ptr()
+            except RuntimeError as error:
+                raise ValueError(f"{where}: {name} has no memory that can be read (a sparse tensor, or one inside a transform of torch.func?)") from error
 
 
 def refuse_buffers(where: str, error: BufferError, named: dict) -> None:

@@ -40,6 +40,12 @@ class Plan:
     def __copy__(self):
         return self
 
+    def __deepcopy__(self, memo):
+        raise TypeError("a fovea.Plan can't be copied; make another with attention.new_plan()")
+
+    def __reduce__(self):
+        raise TypeError("a fovea.Plan can't be pickled; make another with attention.new_plan()")
+
     def run(self, q, kv, *, out=None, lse=None, sm_scale: Optional[float] = None, q_scale: float = 1.0, states: bool = False, lse_base2: bool = False,
             lse_with_extra: bool = False, mask_group: int = 0, mask: MaskLike = None, stream=None, **params):
         """Computes attention of the planned batch: once a layer. Launches and returns; allocates nothing when `out` is given.
@@ -70,8 +76,12 @@ class Plan:
         if type(kv) is KvCache and stream is None and mask is None and not (params or flags or mask_group) and q_scale == 1.0:
             # Perf: nearly every layer's path. A tensor costs 0.16 us, a number 0.02 (H200's host): the cache was read by its first run.
             if type(q) is type(out) is _library.Tensor and not (q.is_neg() or out.is_neg()) and not (
-                    _library.is_grad_enabled() and (q.requires_grad or out.requires_grad)):
-                _library.run_layer(self._object, None, q, out, lse, sm_scale, kv._object or kv._read())
+                    _library.is_grad_enabled() and (q.requires_grad or out.requires_grad)) and (lse is None or _is_plain(lse)):
+                try:
+                    _library.run_layer(self._object, None, q, out, lse, sm_scale, kv._object or kv._read())
+                except RuntimeError:
+                    _library.refuse_unreachable("run", named_tensors(q, out, lse, kv._arguments))
+                    raise
                 return out if lse is None else (out, lse)
         self._run(q, kv, out, lse, sm_scale, q_scale, flags, mask_group, mask, stream, params)
         return out if lse is None else (out, lse)
@@ -92,7 +102,8 @@ class Plan:
         if Tensor is not None:
             k, v = caches[0], caches[1]
             if not (type(q) is type(out) is type(k) is type(v) is Tensor) or q.is_neg() or k.is_neg() or v.is_neg() or out.is_neg() or params or (
-                    _library.is_grad_enabled() and (q.requires_grad or k.requires_grad or v.requires_grad or out.requires_grad)) or num_caches != 1:
+                    _library.is_grad_enabled() and (q.requires_grad or k.requires_grad or v.requires_grad or out.requires_grad)) or num_caches != 1 or (
+                    lse is not None and not _is_plain(lse)):
                 _library.refuse("run", {**named_tensors(q, out, lse, caches), **params})
         if stream is not None:
             stream = _library.stream_of(stream, self._device_id)
@@ -105,13 +116,16 @@ class Plan:
             _library.run(self._object, stream, q, out, lse, sm_scale, q_scale, flags, mask_group, num_caches, *caches, *rest)
         except BufferError as error:
             _library.refuse_buffers("run", error, {**named_tensors(q, out, lse, caches), **params})
+        except RuntimeError:
+            _library.refuse_unreachable("run", {**named_tensors(q, out, lse, caches), **params})
+            raise
 
     def check_pages(self, num_pages: Union[int, Sequence[int]], *, mask_group: int = 0) -> None:
         """Raises ValueError naming the first page id outside [0, num_pages) that a run of this plan would read. Reads all page ids; waits for the device.
 
         num_pages: of the one format, or a list with each format's.
         """
-        _library.check_pages(self._object, mask_group, *((num_pages,) if isinstance(num_pages, int) else num_pages))
+        _library.check_pages(self._object, mask_group, *(num_pages if isinstance(num_pages, (list, tuple)) else (num_pages,)))
 
     def count_tiles(self, mask_group: int = 0) -> dict[str, int]:
         """How many tiles of the plan its mask leaves "empty", "mixed" and "full". Walks them all: for tools."""
@@ -130,6 +144,11 @@ class Plan:
         return f"<fovea.Plan {self.name} of {self.attention!r}, planned {self.generation} times>"
 
 
+def _is_plain(tensor) -> bool:
+    """A tensor of PyTorch that `refuse` has nothing against."""
+    return type(tensor) is _library.Tensor and not (tensor.is_neg() or tensor.requires_grad)
+
+
 def named_tensors(q, out, lse, cache_arguments) -> dict:
     """A run's tensors by the names that its errors use."""
     fields = ("k", "v", "layout", "k_scale", "v_scale")
@@ -145,9 +164,10 @@ def named_tables(tables) -> dict:
 
 def new_outputs(spec: AttentionSpec, q, out, lse):
     """out and lse for a run that was given none."""
-    tokens, heads, head_dim = q.shape[0], spec.num_qo_heads, spec.head_dim_vo or spec.head_dim_qk
+    heads, head_dim = spec.num_qo_heads, spec.head_dim_vo or spec.head_dim_qk
     torch = _library.torch
     if torch is not None and isinstance(q, torch.Tensor):
+        tokens = q.shape[0] if q.shape else 0
         if out is None:
             dtype = {"f32": torch.float32, "f16": torch.float16, "bf16": torch.bfloat16}[spec.o_dtype]
             out = torch.empty((tokens, heads, head_dim), dtype=dtype, device=q.device)
@@ -156,6 +176,7 @@ def new_outputs(spec: AttentionSpec, q, out, lse):
 
     if not isinstance(q, numpy.ndarray):
         raise TypeError(f"run: out (and lse) must be given where q is a {type(q).__name__}; new ones are made for torch and NumPy")
+    tokens = q.shape[0] if q.shape else 0
     if out is None:
         if spec.o_dtype not in ("f32", "f16"):
             raise ValueError(f"run: o_dtype is {spec.o_dtype}, which NumPy does not have; give out=, or ask for f32")
@@ -174,6 +195,15 @@ class Attention:
         self._object = prepared
         self._device_id = engine._device_id
         self._own = threading.local()  # the plan of attend()
+
+    def __copy__(self):
+        return self
+
+    def __deepcopy__(self, memo):
+        return self  # nothing in it changes: copies of a model share it
+
+    def __reduce__(self):
+        raise TypeError("a fovea.Attention can't be pickled; prepare it again from its spec and limits, which can")
 
     @property
     def limits(self) -> Limits:
@@ -210,6 +240,8 @@ class Attention:
         """
         if into is None:
             into = Plan(self)
+        elif not isinstance(into, Plan):
+            raise TypeError(f"plan: into is {type(into).__name__}; it must be a fovea.Plan")
         elif into.attention is not self:
             raise ValueError(f"plan: into belongs to another Attention ({into.attention!r}); a plan is used with the Attention that made it")
         # Asked for here: a batch's only tensor may be on the host (ragged), and then nobody else says what stream is current.
@@ -232,7 +264,10 @@ class Attention:
             _library.plan(into._object, stream, qo_indptr, kv_len, q_pos, num_requests, max_query_tokens, num_formats, *table_arguments, *masks)
         except BufferError as error:
             _library.refuse_buffers("plan", error, {"qo_indptr": qo_indptr, "kv_len": kv_len, "q_pos": q_pos, **named_tables(tables)})
-        into._kept = (tables, mask)
+        except RuntimeError:
+            _library.refuse_unreachable("plan", {"qo_indptr": qo_indptr, "kv_len": kv_len, "q_pos": q_pos, **named_tables(tables)})
+            raise
+        into._kept = (table_arguments, masks)  # not `tables` and `mask`: the caller's list or dict may change
         return into
 
     def attend(self, q, kv, qo_indptr, tables, *, kv_len=None, q_pos=None, num_requests=None, mask: MaskLike = None, out=None, lse=None, stream=None,

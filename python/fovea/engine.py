@@ -30,6 +30,15 @@ class Engine:
         if self._device_id is not None:
             _library.ask_for_streams()
 
+    def __copy__(self):
+        return self
+
+    def __deepcopy__(self, memo):
+        return self  # copies of a model share it
+
+    def __reduce__(self):
+        raise TypeError("a fovea.Engine can't be pickled; make one in each process")
+
     def prepare(self, spec: AttentionSpec, limits: Limits = Limits(), *, policy: str = "throughput", fixed_split: int = 0, num_workers: int = 0,
                 max_workspace_bytes: int = -1) -> Attention:
         """Once per model: checks the problem, chooses kernels, compiles what is missing, sizes every buffer. The only slow call.
@@ -53,10 +62,16 @@ class Engine:
 
         o, out: [tokens, heads, head_dim]; lse: f32 [tokens, heads], natural log. out and lse may be one of the inputs. Returns (out, lse).
         """
-        if _library.torch is not None:
-            for o, o_lse in (*states, (out, lse)):
-                _library.refuse("merge_states", {"o": o, "lse": o_lse})
-        _library.merge_states(self._object, _library.stream_of(stream, self._device_id), out, lse, *(tensor for state in states for tensor in state))
+        states = list(states)
+        for state in states:
+            if not isinstance(state, (tuple, list)) or len(state) != 2:
+                raise TypeError(f"merge_states: a state is {type(state).__name__}; it must be a tuple (o, lse)")
+        named = {"out": out, "lse": lse, **{f"states[{i}].{name}": x for i, state in enumerate(states) for name, x in zip(("o", "lse"), state)}}
+        _library.refuse("merge_states", named)
+        try:
+            _library.merge_states(self._object, _library.stream_of(stream, self._device_id), out, lse, *(tensor for state in states for tensor in state))
+        except BufferError as error:
+            _library.refuse_buffers("merge_states", error, named)
         return out, lse
 
     def append_kv(self, k, v, cache: KvCache, *, kv_quant: str = "none", slot_mapping=None, append_indptr=None, tables: KvTables | None = None,
@@ -69,8 +84,9 @@ class Engine:
         append_indptr: i32 [requests + 1] new tokens of each request, which become the last of its kv_len; with `tables`.
         """
         cache = cache_of(cache)
-        if _library.torch is not None:
-            _library.refuse("append_kv", {"k": k, "v": v, "cache.k": cache.k, "cache.v": cache.v})
+        if tables is not None and not isinstance(tables, KvTables):
+            raise TypeError(f"append_kv: tables is {type(tables).__name__}; it must be a fovea.KvTables")
+        _library.refuse("append_kv", {"k": k, "v": v, "cache.k": cache.k, "cache.v": cache.v})
         try:
             _library.append_kv(self._object, _library.stream_of(stream, self._device_id), k, v, kv_quant, *cache._arguments, slot_mapping, append_indptr,
                                *(() if tables is None else tables))

@@ -67,8 +67,17 @@ def attend(q, kv, qo_indptr, tables: Union[KvTables, Sequence[KvTables]], *, var
     Shapes, dtypes and the variant make the spec; the first call with one prepares (and compiles what is missing; logged to "fovea"), later ones find it.
     Limits are powers of two above the batch's: a larger batch prepares once more. Returns out, or (out, lse).
     """
+    if not hasattr(q, "shape"):
+        raise TypeError(f"attend: q is {type(q).__name__}; it must be a tensor")
+    if len(q.shape) != 3:
+        raise ValueError(f"attend: q has {len(q.shape)} axes; it needs [tokens, num_qo_heads, head_dim_qk]")
+    if not hasattr(qo_indptr, "__len__"):
+        raise TypeError(f"attend: qo_indptr is {type(qo_indptr).__name__}; it must be a tensor or a list of [requests + 1] integers")
     caches = [cache_of(cache) for cache in (kv if isinstance(kv, list) else [kv])]
-    all_tables = [tables] if isinstance(tables, KvTables) else list(tables)
+    all_tables = [tables] if isinstance(tables, KvTables) else list(tables) if isinstance(tables, (list, tuple)) else [tables]
+    for one in all_tables:
+        if not isinstance(one, KvTables):
+            raise TypeError(f"attend: tables is {type(one).__name__}; it must be a fovea.KvTables, or a list of them, one per format")
     if len(caches) != len(all_tables):
         raise ValueError(f"attend: kv has {len(caches)} caches and tables has {len(all_tables)}; each format has one of each")
     k, v = caches[0].k, caches[0].v

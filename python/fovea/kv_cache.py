@@ -23,15 +23,20 @@ class KvCache:
     __slots__ = ("k", "v", "layout", "k_scale", "v_scale", "_arguments", "_object")
 
     def __init__(self, k, v, *, layout: str = "nhd", k_scale=None, v_scale=None):
-        code = _LAYOUTS.get(layout) if layout in _LAYOUTS else _LAYOUTS.get(str(layout).lower())
-        if code is None:
-            raise ValueError(f"KvCache: layout is {layout!r}; it must be 'nhd' or 'hnd'")
+        if layout not in _LAYOUTS:
+            if not isinstance(layout, str) or layout.lower() not in _LAYOUTS:
+                raise ValueError(f"KvCache: layout is {layout!r}; it must be 'nhd' or 'hnd'")
+            layout = layout.lower()
+        code = _LAYOUTS[layout]
         # _arguments: as cache_from() in python/binding/readers.cc reads them; _object: see _read().
         for name, value in zip(self.__slots__, (k, v, layout, k_scale, v_scale, (k, v, code, k_scale, v_scale), None)):
             object.__setattr__(self, name, value)
 
     def __setattr__(self, name, value):
         raise AttributeError(f"KvCache.{name} can't be set: make another KvCache")
+
+    def __reduce__(self):
+        return _remade, (self.k, self.v, self.layout, self.k_scale, self.v_scale)
 
     def _read(self):
         """The cache as the library keeps it, made by the first run."""
@@ -65,6 +70,11 @@ class KvCache:
         if not 0 < head_dim_vo <= k.shape[-1]:
             raise ValueError(f"KvCache.v_in_k: head_dim_vo {head_dim_vo} is not within the last axis of k, extent {k.shape[-1]}")
         return KvCache(k, k[..., :head_dim_vo], layout=layout, k_scale=k_scale, v_scale=v_scale)
+
+
+def _remade(k, v, layout, k_scale, v_scale):
+    """What copies and pickles of a cache are made by."""
+    return KvCache(k, v, layout=layout, k_scale=k_scale, v_scale=v_scale)
 
 
 def cache_of(kv: Any) -> KvCache:

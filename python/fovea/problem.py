@@ -77,7 +77,10 @@ class AttentionSpec:
         for name in ("q_dtype", "k_dtype", "v_dtype", "o_dtype"):
             object.__setattr__(self, name, dtype_name(getattr(self, name), name))
         object.__setattr__(self, "variant", Variant.of(self.variant))
-        formats = (self.formats,) if isinstance(self.formats, KvFormat) else tuple(self.formats)
+        formats = tuple(self.formats) if isinstance(self.formats, (list, tuple)) else (self.formats,)
+        for format in formats:
+            if not isinstance(format, KvFormat):
+                raise TypeError(f"formats holds {type(format).__name__}; it must be a fovea.KvFormat, as KvFormat.paged(16), or a list of them")
         object.__setattr__(self, "formats", formats)
 
     def _arguments(self) -> list:
@@ -184,9 +187,9 @@ MaskLike = Union[None, str, dict]
 
 def mask_arguments(mask: MaskLike, id_of) -> tuple:
     """One mask as the library reads it: how many values, names and values, tiles."""
-    if not mask:
+    if mask is None:
         return (0, None)
-    if mask == "any":
+    if isinstance(mask, str) and mask == "any":
         return (-1, None)
     if not isinstance(mask, dict):
         raise TypeError(f'mask is {type(mask).__name__}; it must be a dict of values, None for defaults, or "any"')

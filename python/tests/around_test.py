@@ -93,6 +93,8 @@ def test_append(engine, library):
         np.testing.assert_array_equal(values_of(v).reshape(64, 2, 64)[list(places)], new[list(places.values())] + 1)
     with pytest.raises(ValueError, match="append_kv: "):
         engine.append_kv(*arguments)
+    with pytest.raises(TypeError, match="append_kv: tables is list; it must be a fovea.KvTables"):
+        engine.append_kv(*arguments, append_indptr=[0, 2, 3], tables=[tables])
     if library == "numpy":
         read_only = np.zeros((4, 16, 2, 64), np.float32)
         read_only.flags.writeable = False
@@ -114,6 +116,11 @@ def test_states_of_two_halves_merge(engine, library):
     batch.check(o, lse, sees=lambda q_pos, kv_pos: kv_pos < 60)
     with pytest.raises(ValueError, match="merge_states: "):
         engine.merge_states([], out=o, lse=lse)
+    with pytest.raises(TypeError, match=r"merge_states: a state is \w+; it must be a tuple \(o, lse\)"):
+        engine.merge_states([o], out=o, lse=lse)
+    again, again_lse = (tensor(np.zeros(x.shape), "f32", library) for x in (o, lse))
+    engine.merge_states(iter([(o, lse)]), out=again, lse=again_lse)
+    assert np.array_equal(values_of(again), values_of(o)) and np.array_equal(values_of(again_lse), values_of(lse))
 
 
 @pytest.mark.skipif(DEVICE != "cpu", reason="the host classifies")

@@ -111,3 +111,22 @@ def test_attend_in_one_call(library):
     batch = Batch("csr_hnd", library, LENGTHS)
     batch.check(*fovea.attend(batch.q, batch.cache, batch.qo_indptr, batch.tables, lse=True))
     batch.check(fovea.attend(batch.q, batch.cache, batch.qo_indptr, batch.tables, variant="soft_cap+causal", cap=2.0), logit=lambda x, *_: 2 * np.tanh(x / 2))
+
+
+def test_attend_reads_any_spelling_of_a_layout():
+    batch = Batch("csr_hnd", TENSORS[0], [(1, 40), (3, 16)])
+    cache = fovea.KvCache(batch.cache.k, batch.cache.v, layout="HND")
+    assert cache.layout == "hnd"
+    batch.check(fovea.attend(batch.q, cache, batch.qo_indptr, batch.tables))
+
+
+@pytest.mark.parametrize("fields, kind, text", [
+    (dict(q=[1.0]), TypeError, r"attend: q is list; it must be a tensor"),
+    (dict(q=np.zeros((4, 64), np.float32)), ValueError, r"attend: q has 2 axes; it needs \[tokens, num_qo_heads, head_dim_qk\]"),
+    (dict(qo_indptr=2), TypeError, r"attend: qo_indptr is int; it must be a tensor or a list"),
+    (dict(tables=5), TypeError, r"attend: tables is int; it must be a fovea.KvTables"),
+])
+def test_attend_refuses(fields, kind, text):
+    batch = Batch("csr", TENSORS[0], [(1, 40), (3, 16)])
+    with pytest.raises(kind, match=text):
+        fovea.attend(**{"q": batch.q, "kv": batch.cache, "qo_indptr": batch.qo_indptr, "tables": batch.tables, **fields})

@@ -5,6 +5,7 @@ import dataclasses
 import pickle
 import subprocess
 import sys
+import weakref
 
 import numpy as np
 import pytest
@@ -66,6 +67,8 @@ SPECS = [
     (dict(q_dtype="f64"), ValueError, r"q_dtype is 'f64'; it must be one of f32"),
     (dict(k_dtype=np.int32), ValueError, r"k_dtype is .*int32"),
     (dict(variant=3), TypeError, r"variant is int; it must be a str or a fovea.Variant"),
+    (dict(formats=16), TypeError, r"formats holds int; it must be a fovea.KvFormat"),
+    (dict(formats=[16]), TypeError, r"formats holds int; it must be a fovea.KvFormat"),
 ]
 
 
@@ -96,6 +99,8 @@ PLANS = [
     (dict(mask={"window": 1}), ValueError, r"plan: variant 'causal' has no mask named 'window'; it has none"),
     (dict(mask=7), TypeError, r'mask is int; it must be a dict of values, None for defaults, or "any"'),
     (dict(mask=[None, None]), ValueError, r"plan: 2 mask groups are over Limits::max_mask_groups = 1"),
+    (dict(mask=np.zeros(3)), TypeError, r"mask is ndarray; it must be a dict of values"),
+    (dict(into="plan"), TypeError, r"plan: into is str; it must be a fovea.Plan"),
     (dict(max_query_tokens="x"), TypeError, r"plan: max_query_tokens is a str; it must be an int"),
 ]
 
@@ -140,6 +145,16 @@ def test_run(attention, batch):
         with pytest.raises(kind, match=text):
             plan.run(**{"q": batch.q, "kv": batch.cache, "out": out, **fields})
     batch.check(plan.run(batch.q, batch.cache))
+    for q in ([1.0], None):
+        with pytest.raises(TypeError, match=r"run: out \(and lse\) must be given where q is a \w+; new ones are made for torch and NumPy"):
+            plan.run(q, batch.cache)
+    with pytest.raises(TypeError, match=r"run: k is None; it must be a tensor"):
+        plan.run(batch.q, fovea.KvCache(None, None))
+    with pytest.raises(TypeError, match=r"run: lse is a bool; it must be a tensor"):
+        plan.run(batch.q, batch.cache, lse=False)
+    if isinstance(batch.q, np.ndarray):
+        with pytest.raises(ValueError, match=r"run: q: from_dlpack: float64 is none of the dtypes that fovea knows"):
+            plan.run(batch.q.astype(np.float64), batch.cache)
 
 
 def test_run_of_a_plan_of_another(engine, attention, batch):
@@ -155,6 +170,9 @@ def test_check_pages(attention, batch):
     plan.check_pages(batch.cache.k.shape[0])
     with pytest.raises(ValueError, match=r"check_pages: format 0: page \d+ of request \d, table entry \d, is \d+; the cache has 1 pages"):
         plan.check_pages([1])
+    plan.check_pages(np.int64(batch.cache.k.shape[0]))
+    with pytest.raises(TypeError, match=r"check_pages: num_pages is a float; it must be an int"):
+        plan.check_pages(8.0)
 
 
 def test_caches():
@@ -182,13 +200,44 @@ def test_engines():
         fovea.Engine(3)
 
 
-def test_copies_and_pickles(attention):
+def test_copies_and_pickles(engine, attention, batch):
     spec = attention.spec
     assert pickle.loads(pickle.dumps(spec)) == spec and hash(spec) == hash(copy.deepcopy(spec))
+    for shared in (engine, attention):
+        assert copy.copy(shared) is shared and copy.deepcopy([shared])[0] is shared
     plan = attention.new_plan()
     assert copy.copy(plan)._object is plan._object
-    with pytest.raises(TypeError):
-        pickle.dumps(plan)
+    for refused in (engine, attention, plan):
+        with pytest.raises(TypeError, match=r"a fovea.\w+ can't be pickled; "):
+            pickle.dumps(refused)
+    with pytest.raises(TypeError, match=r"a fovea.Plan can't be copied; make another"):
+        copy.deepcopy(plan)
+
+
+def test_copies_of_caches(attention, batch):
+    plan = attention.plan(batch.qo_indptr, batch.tables)
+    batch.check(plan.run(batch.q, batch.cache))
+    assert copy.copy(batch.cache).k is batch.cache.k
+    for copied in (copy.deepcopy(batch.cache), pickle.loads(pickle.dumps(batch.cache))):
+        assert copied.k is not batch.cache.k and copied.layout == batch.cache.layout
+        batch.check(plan.run(batch.q, copied))
+
+
+def test_a_plan_keeps_page_ids_whatever_becomes_of_the_list(engine, batch):
+    attention = engine.prepare(batch.spec(), batch.limits())
+    tables = [tables_of_own_memory(batch)]
+    page_ids = weakref.ref(tables[0].page_indices)
+    plan = attention.plan(batch.qo_indptr, tables)
+    tables.clear()
+    assert page_ids() is not None
+    batch.check(plan.run(batch.q, batch.cache))
+    attention.plan(batch.qo_indptr, batch.tables, into=plan)
+    assert page_ids() is None
+
+
+def tables_of_own_memory(batch):
+    copied = batch.tables.page_indices
+    return batch.tables._replace(page_indices=copied.copy() if isinstance(copied, np.ndarray) else copied.clone())
 
 
 @pytest.mark.skipif("numpy" not in TENSORS, reason="NumPy arrays are the CPU's")
@@ -200,7 +249,7 @@ def test_read_only_and_foreign_arrays(attention, batch):
         plan.run(q, batch.cache)
     with pytest.raises(ValueError, match=r"run: an argument's memory can't be borrowed: .*byte order"):
         plan.run(batch.q.astype(">f4"), batch.cache)
-    with pytest.raises(ValueError, match=r"run: q: from_dlpack: no dtype for DLPack code 5 with 64 bits"):
+    with pytest.raises(ValueError, match=r"run: q: from_dlpack: complex64 is none of the dtypes"):
         plan.run(batch.q.astype(np.complex64), batch.cache)
     lengths = np.array(batch.qo_indptr)
     lengths.flags.writeable = False
