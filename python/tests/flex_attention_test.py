@@ -90,6 +90,16 @@ def test_layouts(kv_len):
     check(q.transpose(2, 3).contiguous().transpose(2, 3), k, v, None, cases.causal)
 
 
+@pytest.mark.parametrize("order", [(0, 1, 2, 3), (1, 0, 2, 3), (0, 2, 1, 3), (2, 0, 1, 3), (0, 1, 3, 2)], ids=str)
+def test_one_token(order):
+    """PyTorch gives an axis of one entry any stride, and calls such a tensor contiguous."""
+    q, k, v = tensors(3, 4, 2, 5, 1, 64, 64)
+    back = [order.index(axis) for axis in range(4)]
+    other = k.permute(order).contiguous().permute(back)
+    for key, value in ((other, v), (v, other), (other, other), (k[:, :, :1], torch.cat([v, v, v], 2)[:, :, 1:2])):
+        check(q, key, value, None, cases.causal)
+
+
 def test_one_batch_entry_of_keys_serves_all():
     q, k, v = tensors(3, 4, 2, 5, 32, 64, 64)
     whole = check(q, k[:1].expand(3, -1, -1, -1), v[:1].expand(3, -1, -1, -1), None, cases.causal)
@@ -255,6 +265,12 @@ def test_what_classes_methods_and_functions_hold():
         check(q, k, v, None, window_of(torch.Size((window, 2))))
 
 
+def test_powers_that_vary():
+    q, k, v = tensors(1, 4, 2, 30, 30, 64, 64)
+    check(q, k, v, lambda score, b, h, q_idx, kv_idx: score**h)
+    check(q, k, v, lambda score, b, h, q_idx, kv_idx: score ** (h.float() - 0.0) + (kv_idx - 5.0) ** (kv_idx % 4) * 0.01)
+
+
 def test_functions_that_only_call_pytorch_are_traced_once():
     q, k, v = tensors(1, 2, 2, 40, 40, 64, 64)
 
@@ -356,8 +372,13 @@ def test_refusals():
     refused(NotImplementedError, "torch.erfinv has no translation", q, k, v, lambda s, b, h, i, j: torch.erfinv(s))
     learned = torch.nn.Parameter(torch.zeros(2, device=DEVICE))
     refused(ValueError, "learned requires grad", q, k, v, lambda s, b, h, i, j: s + learned[h])
+    number = torch.nn.Parameter(torch.ones(()))
+    scaled = lambda s, b, h, i, j: s * number  # noqa: E731
     with torch.no_grad():
         flex_attention(q, k, v, lambda s, b, h, i, j: s + learned[h])
+        flex_attention(q, k, v, scaled)
+    refused(ValueError, r"score_mod '<lambda>' .*shape \[\] requires grad", q, k, v, scaled)
+    refused(TypeError, "score_mod is int; it must be a function", q, k, v, 3)
     elsewhere = torch.zeros(2, device="meta")
     refused(ValueError, "elsewhere is on meta and query on", q, k, v, lambda s, b, h, i, j: s + elsewhere[h])
 

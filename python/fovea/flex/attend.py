@@ -52,7 +52,7 @@ def _without_dynamo():
 
 
 def _attend(query, key, value, score_mod, block_mask, scale, enable_gqa, return_lse, kernel_options, return_aux):
-    batch, q_len, kv_len = _check(query, key, value, enable_gqa, kernel_options, return_lse, return_aux)
+    batch, q_len, kv_len = _check(query, key, value, score_mod, enable_gqa, kernel_options, return_lse, return_aux)
     with_lse = return_lse or (return_aux is not None and return_aux.lse)
     mask_mod = mask_mod_of(block_mask, q_len, kv_len)
     traced = traced_of(score_mod, mask_mod, query.device)
@@ -63,7 +63,7 @@ def _attend(query, key, value, score_mod, block_mask, scale, enable_gqa, return_
     return (out, lse) if return_lse else out
 
 
-def _check(query, key, value, enable_gqa, kernel_options, return_lse, return_aux):
+def _check(query, key, value, score_mod, enable_gqa, kernel_options, return_lse, return_aux):
     torch = torch_if_loaded()
     for name, x in (("query", query), ("key", key), ("value", value)):
         if torch is None or not isinstance(x, torch.Tensor):
@@ -86,6 +86,8 @@ def _check(query, key, value, enable_gqa, kernel_options, return_lse, return_aux
         )
     if heads != kv_heads and (not enable_gqa or kv_heads == 0 or heads % kv_heads != 0):
         raise ValueError(f"flex_attention: query has {heads} heads and key {kv_heads}; they must be equal, or a multiple with enable_gqa=True")
+    if score_mod is not None and not callable(score_mod):
+        raise TypeError(f"flex_attention: score_mod is {type(score_mod).__name__}; it must be a function (score, b, h, q_idx, kv_idx) -> score, or None")
     if kernel_options is not None:
         raise NotImplementedError("flex_attention: kernel_options are for PyTorch's kernels; leave them out")
     if return_aux is not None and (return_lse or return_aux.max_scores):
@@ -124,7 +126,9 @@ class _Layout:
         self.k, self.v = key, value
         steps = [self._steps(x) for x in (key, value)]
         if steps[0] is None or steps[0] != steps[1]:
-            self.k, self.v = (x.transpose(1, 2).contiguous().transpose(1, 2) for x in (key, value))
+            # Not contiguous(): it leaves a tensor of one token as it is, with whatever stride that axis has.
+            dense = torch_if_loaded().contiguous_format
+            self.k, self.v = (x.transpose(1, 2).clone(memory_format=dense).transpose(1, 2) for x in (key, value))
             steps = [self._steps(self.k)]
         self.kv_len, self.step = key.shape[2], steps[0]
         self.page_size = 0  # ragged

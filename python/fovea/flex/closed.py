@@ -31,6 +31,8 @@ def _key(value, tensors, depth):
     if kind is types.FunctionType:
         return _function(value, tensors, depth)
     if is_tensor(value):
+        if value.requires_grad and value.numel() == 1:
+            return None  # a number, which is refused while gradients are asked for
         tensors.append(value)
         return (memory_of(value), value.item() if value.numel() == 1 and value.device.type == "cpu" else value.device)
     if kind is types.ModuleType:

@@ -126,7 +126,20 @@ def power(g, a, b):
         return g.function("sqrt", a)
     if a.op == "constant" and a.value > 0:
         return g.function("exp2", g.arithmetic("mul", b, g.constant(math.log2(a.value))))
-    return g.function("exp2", g.arithmetic("mul", b, g.function("log2", a)))
+    if b.op == "constant":
+        return g.function("exp2", g.arithmetic("mul", b, g.function("log2", a)))
+    return _power_of_any(g, g.to(FLOAT, a), b)
+
+
+def _power_of_any(g, a, b):
+    """An exponent that varies: a negative number has powers where it is whole, and everything to the 0 is 1."""
+    size = g.function("exp2", g.arithmetic("mul", b, g.function("log2", g.arithmetic("abs", a))))
+    odd = g.compare("eq", remainder(g, b, g.constant(2)), g.constant(1))
+    of_negative = g.select(odd, neg(g, size), size)
+    if b.kind == FLOAT:
+        of_negative = g.select(g.compare("eq", g.function("floor", b), b), of_negative, g.constant(math.nan))
+    result = g.select(g.compare("lt", a, g.constant(0.0)), of_negative, size)
+    return g.select(g.compare("eq", b, g.constant(0)), g.constant(1.0), result)
 
 
 def _whole_power(g, a, exponent):

@@ -226,6 +226,9 @@ class Trace:
                 "a variant looks at one pair, so index it, as in bias[h, q_idx - kv_idx]",
             )
         if x.device.type == "cpu":
+            if x.requires_grad and torch_if_loaded().is_grad_enabled():
+                raise ValueError(f"flex: {self.what} '{function_name(self.function)}'{_place()}: the captured tensor of shape {list(x.shape)} requires grad; "
+                                 "fovea computes no gradients: call it under torch.no_grad(), or detach()")
             return self.graph.constant(x.item())  # no wait: the number that it is now
         return self.graph.lookup(self.captured(x.view(1) if x.dim() == 0 else x.flatten(), called=x), self.graph.constant(0))
 
