@@ -14,6 +14,7 @@ namespace fovea::cli {
 namespace {
 
 constexpr std::int32_t kLargestReadGroup = 8;  // above it the ratio is against FMA peak
+constexpr std::int32_t kGroupSizes[] = {1, 4, 8, 16};
 constexpr std::int32_t kRequests = 16;
 constexpr std::int32_t kKvHeads = 8;
 constexpr std::int32_t kHeadDim = 128;
@@ -39,15 +40,25 @@ bench::Workload decode_workload(std::int32_t group_size, std::int64_t kv_mib) {
   return workload;
 }
 
+/// One of this command's own, by the name its point has, or a named workload or file.
+bench::Workload workload_named(const std::string& name, std::int64_t kv_mib) {
+  for (const std::int32_t group_size : kGroupSizes) {
+    if (bench::Workload own = decode_workload(group_size, kv_mib); own.name == name) {
+      return own;
+    }
+  }
+  bench::Workload workload = bench::load_workload(name);
+  workload.name += fmt::format("_g{}", workload.spec.num_qo_heads / workload.spec.num_kv_heads);
+  return workload;
+}
+
 std::vector<bench::Workload> workloads_of(const DecodeOptions& options) {
   std::vector<bench::Workload> workloads;
   for (const std::string& name : options.workloads) {
-    workloads.push_back(bench::load_workload(name));
-    bench::Workload& workload = workloads.back();
-    workload.name += fmt::format("_g{}", workload.spec.num_qo_heads / workload.spec.num_kv_heads);
+    workloads.push_back(workload_named(name, options.kv_mib));
   }
-  if (workloads.empty()) {
-    for (const std::int32_t group_size : {1, 4, 8, 16}) {
+  for (const std::int32_t group_size : kGroupSizes) {
+    if (options.workloads.empty()) {
       workloads.push_back(decode_workload(group_size, options.kv_mib));
     }
   }
@@ -138,7 +149,9 @@ void add_bench_decode(CLI::App& bench, Action& action) {
   auto options = std::make_shared<DecodeOptions>();
   CLI::App* command = bench.add_subcommand("decode", "Decoding against the fastest way this machine reads the same bytes");
   options->engine.add_to(*command);
-  command->add_option("--workload", options->workloads, "Workloads instead of decode_bf16_g1, g4, g8, g16")->type_name("NAME");
+  command
+      ->add_option("--workload", options->workloads, "These instead of decode_bf16_g1, _g4, _g8 and _g16: some of them, or named workloads")
+      ->type_name("NAME");
   add_integer(*command, "--pairs", options->pairs, 1, 10000, "Rounds in which engine and read loops take turns");
   add_integer(*command, "--kv-mib", options->kv_mib, 1, 1 << 20, "MiB of KV per step");
   options->rule.add_to(*command, "Rule of all workloads (on a CPU)");

@@ -86,6 +86,9 @@ int draw_mask(const ExplainOptions& options, const Engine& engine, Results& resu
 }
 
 int run_explain(const ExplainOptions& options) {
+  if (options.variants && !options.picture.empty()) {
+    throw InvalidArgument("--picture: is given with --variants, which lists variants instead; give one of them");
+  }
   Results results("explain", options.json);
   const Engine engine(options.engine.options());
   if (options.variants) {
@@ -105,6 +108,9 @@ int run_explain(const ExplainOptions& options) {
                         share_text(counts.mixed, total), share_text(counts.full, total));
     tiles = {{"empty", counts.empty}, {"mixed", counts.mixed}, {"full", counts.full}};
   } catch (const Error& error) {
+    if (!options.workload.rule.mask.empty() && !workload.any_mask && error.code() == ErrorCode::invalid_argument) {
+      throw;  // values that were given are wrong
+    }
     text += fmt::format("tiles of the mask\n  not counted: {}\n", error.what());
   }
   results.print("{}{}", text, text.ends_with('\n') ? "" : "\n");

@@ -17,7 +17,7 @@ struct FormatView {
   const int32_t* row_indptr;
   const int32_t* row_indices;
   const int32_t* kv_pos;
-  int64_t table_row_stride;  // 2-D tables: entries from row to row; 0: CSR or ragged
+  int64_t table_row_stride;  // 2-D tables: entries from row to row, 0: all groups have the same; CSR, ragged: 0
   int32_t kv_pos_stride;
   int32_t page_size;
   int32_t block_rows;     // > 0: groups are blocks of query tokens

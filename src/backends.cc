@@ -55,6 +55,8 @@ std::unique_ptr<Backend> make_backend(const EngineOptions& options) {
   std::string known;
   for (const Entry& entry : kBackends) {
     if (entry.name == options.backend) {
+      FOVEA_CHECK(options.device_id == 0 || entry.name == "cuda", "engine: device_id = {} but the backend is {}; only GPUs are counted",
+                  options.device_id, entry.name);
       return entry.make(options);
     }
     known += known.empty() ? "" : ", ";

@@ -216,6 +216,8 @@ TEST(Engine, OptionsThatNothingCouldFollowAreRefused) {
             "engine: num_threads = 2000000000; it must be 1 to 4096, or 0: all the process may use");
   EXPECT_EQ(message_of([] { Engine({.backend = "reference", .isa = "avx2"}); }),
             "engine: isa = 'avx2' but the backend is reference; instruction sets are the cpu's");
+  EXPECT_EQ(message_of([] { Engine({.backend = "cpu", .device_id = 3}); }),
+            "engine: device_id = 3 but the backend is cpu; only GPUs are counted");
 }
 
 TEST(Engine, ExplainNamesKernelAndBuffers) {

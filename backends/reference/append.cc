@@ -23,8 +23,8 @@ Place place_by_request(const AppendParams& p, int32_t request, int32_t token, in
   const FormatView& f = p.tables;
   const int32_t entry = request * f.heads_per_set + (f.heads_per_set > 1 ? head : 0);
   const int32_t column = tokens_of_group(f, entry) - (p.append_indptr[request + 1] - token);
-  const int64_t begin =
-      f.table_row_stride > 0 ? (f.table_rows != nullptr ? f.table_rows[entry] : entry) * f.table_row_stride : int64_t{f.page_indptr[entry]};
+  const int64_t begin = f.page_indptr != nullptr ? int64_t{f.page_indptr[entry]}
+                                                 : (f.table_rows != nullptr ? f.table_rows[entry] : entry) * f.table_row_stride;
   if (!f.has_table) {
     return {begin + column, 0};
   }

@@ -224,8 +224,8 @@ AppendParams check_append(const AppendArgs& args, Device device) {
   FOVEA_CHECK(by_slot != args.append_indptr.defined(), "append_kv: {} slot_mapping and append_indptr; give one",
               by_slot ? "both" : "neither of");
   const KvTables& t = args.tables;
-  FOVEA_CHECK(!by_slot || !(t.page_indptr.defined() || t.page_indices.defined() || t.page_table.defined() || t.kv_len.defined() ||
-                            t.last_page_len.defined()),
+  FOVEA_CHECK(!by_slot || !(t.page_indptr.defined() || t.page_indices.defined() || t.page_table.defined() || t.table_rows.defined() ||
+                            t.kv_len.defined() || t.last_page_len.defined()),
               "append_kv: tables is given with slot_mapping, which needs none");
   if (by_slot) {
     check_slots(args, device, params);

@@ -41,6 +41,11 @@ void check_requests(BatchCheck& check) {
                 "plan: request {} has {} query tokens, over limits.max_query_tokens_per_request = {}", r, indptr[r + 1] - indptr[r],
                 limits.max_query_tokens_per_request);
   }
+  FOVEA_CHECK(!check.batch.num_requests.defined(),
+              "plan: num_requests is given but lengths are on the host, where qo_indptr says it: {}; it goes with lengths on the device",
+              n);
+  FOVEA_CHECK(check.batch.max_query_tokens == 0 || indptr[n] <= check.batch.max_query_tokens,
+              "plan: qo_indptr ends at {}, over the batch's max_query_tokens = {}", indptr[n], check.batch.max_query_tokens);
   check.view.qo_indptr = indptr;
   check.view.num_requests = n;
   check.num_query_tokens = indptr[n];

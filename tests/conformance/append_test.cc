@@ -181,6 +181,22 @@ TEST_P(AppendKv, ByRequest) {
   }
 }
 
+// One row for all requests: 2 are the first of its 6 tokens, in its first page; 2 the last, in the second.
+TEST_P(AppendKv, ByRequestWithOneTableRow) {
+  const Engine engine(GetParam().options);
+  Random random(11, 0);
+  const std::vector<std::int32_t> append_indptr{0, 2, 4}, kv_len{2, 6}, table{5, 2};
+  const std::vector<std::int64_t> slots{5 * 4 + 0, 5 * 4 + 1, 2 * 4 + 0, 2 * 4 + 1};
+  for (const Kind& kind : all_kinds()) {
+    Append append(random, kind, 4);
+    append.args.append_indptr = TensorView::of(append_indptr);
+    append.args.tables.page_table = TensorView::strided(const_cast<std::int32_t*>(table.data()), DType::i32, {2, 2}, {0, 1});
+    append.args.tables.kv_len = TensorView::of(kv_len);
+    append_on(engine, append.args);
+    append.expect(slots);
+  }
+}
+
 INSTANTIATE_TEST_SUITE_P(All, AppendKv, testing::ValuesIn(device_targets()), name_of_target);
 
 }  // namespace

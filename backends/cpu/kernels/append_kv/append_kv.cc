@@ -30,8 +30,8 @@ Place place_by_request(const AppendParams& params, std::int32_t request, std::in
   const FormatView& f = params.tables;
   const std::int32_t entry = request * f.heads_per_set + (f.heads_per_set > 1 ? kv_head : 0);
   const std::int32_t column = tokens_of_group(f, entry) - (params.append_indptr[request + 1] - token);
-  const std::int64_t begin = f.table_row_stride > 0 ? (f.table_rows != nullptr ? f.table_rows[entry] : entry) * f.table_row_stride
-                                                    : std::int64_t{f.page_indptr[entry]};
+  const std::int64_t begin = f.page_indptr != nullptr ? std::int64_t{f.page_indptr[entry]}
+                                                      : (f.table_rows != nullptr ? f.table_rows[entry] : entry) * f.table_row_stride;
   if (!f.has_table) {
     return {.page = begin + column, .slot = 0};
   }

@@ -30,8 +30,8 @@ __device__ __forceinline__ Place place_by_request(const Params& params, int32_t 
   if (column < 0) {
     return {-1, 0};
   }
-  const int64_t begin = f.table_row_stride > 0 ? (f.table_rows != nullptr ? f.table_rows[request] : request) * f.table_row_stride
-                                               : static_cast<int64_t>(f.page_indptr[request]);
+  const int64_t begin = f.page_indptr != nullptr ? static_cast<int64_t>(f.page_indptr[request])
+                                                 : (f.table_rows != nullptr ? f.table_rows[request] : request) * f.table_row_stride;
   return {params.table[begin + column / f.page_size], column % f.page_size};
 }
 
