@@ -162,6 +162,11 @@ def named_tables(tables) -> dict:
     return {f"kv[{i}].{name}": getattr(format, name) for i, format in enumerate(formats) for name in KvTables._fields}
 
 
+def named_masks(mask) -> dict:
+    masks = mask if isinstance(mask, (list, tuple)) else (mask,)
+    return {name: value for one in masks if isinstance(one, dict) for name, value in one.items()}
+
+
 def new_outputs(spec: AttentionSpec, q, out, lse):
     """out and lse for a run that was given none."""
     heads, head_dim = spec.num_qo_heads, spec.head_dim_vo or spec.head_dim_qk
@@ -260,10 +265,12 @@ class Attention:
             masks = [len(mask), *(value for one in mask for value in mask_arguments(one, _library.id_of))]
         else:
             masks = (1, *mask_arguments(mask, _library.id_of))
+        if mask is not None:
+            _library.refuse("plan", named_masks(mask))
         try:
             _library.plan(into._object, stream, qo_indptr, kv_len, q_pos, num_requests, max_query_tokens, num_formats, *table_arguments, *masks)
         except BufferError as error:
-            _library.refuse_buffers("plan", error, {"qo_indptr": qo_indptr, "kv_len": kv_len, "q_pos": q_pos, **named_tables(tables)})
+            _library.refuse_buffers("plan", error, {"qo_indptr": qo_indptr, "kv_len": kv_len, "q_pos": q_pos, **named_tables(tables), **named_masks(mask)})
         except RuntimeError:
             _library.refuse_unreachable("plan", {"qo_indptr": qo_indptr, "kv_len": kv_len, "q_pos": q_pos, **named_tables(tables)})
             raise

@@ -90,6 +90,10 @@ def run_in_graph(plan, q, kv, out, lse, sm_scale, q_scale, states, lse_base2, ls
         lse = torch.empty((q.shape[0], spec.num_qo_heads), dtype=torch.float32, device=q.device)
     flags = (STATES if states else 0) | (LSE_BASE2 if lse_base2 else 0) | (LSE_WITH_EXTRA if lse_with_extra else 0)
     caches = [cache_of(cache) for cache in (kv if isinstance(kv, list) else [kv])]
+    if torch.is_grad_enabled():  # as outside of a graph: nothing would come back
+        for name, x in [("q", q), *((f"kv.{name}", getattr(cache, name)) for cache in caches for name in ("k", "v"))]:
+            if x.requires_grad:
+                raise ValueError(f"run: {name} requires grad; fovea computes no gradients: call it under torch.no_grad(), or detach()")
     first = caches[0]
     if len(caches) == 1 and first.layout == "nhd" and first.k_scale is None and first.v_scale is None and q_scale == 1.0 and flags == 0 \
             and mask_group == 0 and mask is None and not params:

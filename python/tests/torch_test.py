@@ -107,6 +107,21 @@ def test_tensors_that_require_grad(engine):
         batch.check(plan.run(batch.q.clone().requires_grad_(), batch.cache, sink=sink), extra=np.zeros(batch.heads))
 
 
+def test_tensors_that_require_grad_in_a_graph(engine):
+    batch = Batch("csr", "torch", LENGTHS)
+    plan = planned(engine, batch)
+    weight = torch.nn.Parameter(torch.ones((), device=DEVICE))
+    layer = lambda q: plan.run(q * weight, batch.cache)  # noqa: E731
+    torch._dynamo.reset()
+    with pytest.raises(ValueError, match=r"run: q requires grad; fovea computes no gradients"):
+        torch.compile(layer, backend="eager")(batch.q)
+    torch._dynamo.reset()
+    with pytest.raises(torch._dynamo.exc.Unsupported, match=r"requires grad; fovea computes no gradients"):
+        torch.compile(layer, backend="eager", fullgraph=True)(batch.q)
+    with torch.no_grad():
+        batch.check(torch.compile(layer, backend="eager", fullgraph=True)(batch.q))
+
+
 def test_lazily_negated_views(engine):
     batch = Batch("csr", "torch", LENGTHS)
     plan = planned(engine, batch)
@@ -116,6 +131,16 @@ def test_lazily_negated_views(engine):
     for kv in (batch.cache, (batch.cache.k, batch.cache.v)):
         with pytest.raises(ValueError, match=r"run: lse is a lazily negated view"):
             plan.run(batch.q, kv, lse=torch._neg_view(lse))
+
+
+def test_tensors_of_masks(engine):
+    batch = Batch("csr", "torch", LENGTHS)
+    attention = engine.prepare(batch.spec("prefix_lm"), batch.limits())
+    lengths = torch.zeros(len(LENGTHS), device=DEVICE)
+    for wrong, text in ((torch._neg_view(lengths), "a lazily negated view"), (lengths.clone().requires_grad_(), "requires grad"),
+                        (lengths.to("meta"), "no memory behind it")):
+        with pytest.raises(ValueError, match=f"plan: prefix_len .*{text}"):
+            attention.plan(batch.qo_indptr, batch.tables, mask={"prefix_len": wrong})
 
 
 def test_fake_and_meta_tensors(engine):
