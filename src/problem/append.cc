@@ -2,6 +2,7 @@
 // host can't read them, the backend leaves out what lies outside.
 #include <cmath>
 
+#include "src/describe.h"
 #include "src/problem/problem.h"
 #include "src/problem/scale.h"
 #include "src/problem/tensor_check.h"
@@ -73,6 +74,9 @@ void check_cache(const AppendArgs& args, Device device, AppendParams& params) {
   check_scale(rule, argument("cache", "v_scale"), cache.v_scale, cache.v, cache.layout, params.cache.v.scale);
   check_host_scale(args, argument("cache", "k_scale"), cache.k_scale);
   check_host_scale(args, argument("cache", "v_scale"), cache.v_scale);
+  FOVEA_CHECK(args.kv_quant == KvQuant::none || row_of(cache.k.dtype).bits <= 8 || row_of(cache.v.dtype).bits <= 8,
+              "append_kv: kv_quant is {} but cache.k is {} and cache.v is {}; scales go with an 8-bit cache", name_of(args.kv_quant),
+              name_of(cache.k.dtype), name_of(cache.v.dtype));
   if (args.kv_quant == KvQuant::token) {
     check_written_scales(args);
   }

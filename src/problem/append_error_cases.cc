@@ -32,6 +32,8 @@ std::vector<ErrorCase> slot_cases() {
                [](S& s) { s.args.cache.k = s.args.cache.k.slice(1, 0, 0), s.args.cache.v = s.args.cache.v.slice(1, 0, 0); }),
       wrong<S>("append_kv: cache.k_scale = 0; new values are divided by it",
                [](S& s) { s.args.kv_quant = KvQuant::tensor, s.args.cache.k_scale = 0.0f; }),
+      wrong<S>("append_kv: kv_quant is tensor but cache.k is f16 and cache.v is f16; scales go with an 8-bit cache",
+               [](S& s) { s.args.kv_quant = KvQuant::tensor; }),
       wrong<S>("append_kv: cache.v_scale = 2 but kv_quant is none; scales need KvQuant::tensor, head or token",
                [](S& s) { s.args.cache.v_scale = 2.0f; }),
       wrong<S>("append_kv: kv_quant is number 4; it is none, tensor, head or token",

@@ -29,11 +29,12 @@ struct AppendBySlot : Append {
   AppendBySlot() { args.slot_mapping = TensorView::of(slots); }
 };
 
-/// The same with a scale per token.
+/// The same into an e4m3 cache with a scale per token.
 struct AppendWithScales : AppendBySlot {
   std::vector<float> scales = std::vector<float>(2 * 6 * 4 * 2);
   AppendWithScales() {
     args.kv_quant = KvQuant::token;
+    args.cache.k.dtype = args.cache.v.dtype = DType::e4m3;
     args.cache.k_scale = TensorView::contiguous(scales.data(), DType::f32, {6, 4, 2});
     args.cache.v_scale = TensorView::contiguous(scales.data() + 48, DType::f32, {6, 4, 2});
   }
