@@ -19,6 +19,12 @@ struct RangeCounts {
 };
 inline constexpr int32_t kMaxPlannedWorkers = 1 << 15;
 
+/// Of the boundaries between workers, one more than workers; a configuration at a time.
+struct Boundaries {
+  RangePlace* begins;
+  RangeCounts* before;  // partial items and merges before each worker
+};
+
 /// A program for costs that together stay below 2^31, with arrays in shared memory, and one for all.
 template <bool kSmall>
 struct Program {
@@ -112,11 +118,11 @@ FOVEA_DEVICE_FN RangeCounts count_pieces(Block& block, PlannerState& s, const Ra
 template <bool kSmall, class Block, class Cost>
 FOVEA_DEVICE_FN int32_t write_ranges(Block& block, const PlannerParams& params, PlannerState& s, const PlannedGroups& all,
                                      const Cost* cost_before, int32_t c, Cost total, Span slots, const PlannerSchedule& out,
-                                     PlannerScratch scratch) {
+                                     const Boundaries& boundaries) {
   const int32_t workers = params.num_workers;
   const Cost share = share_of_range(params.configs[c].cost, total, workers);
-  RangePlace* begins = scratch.template take<RangePlace, kSmall>(workers + 1);
-  RangeCounts* before = scratch.template take<RangeCounts, kSmall>(workers + 1);
+  RangePlace* begins = boundaries.begins;
+  RangeCounts* before = boundaries.before;
   block.each(workers, [&](int32_t w) { begins[w] = place_of_boundary<kSmall>(params, all, cost_before, c, w, total, share, slots); });
   RangeCounts counts = count_pieces(block, s, begins, workers, all.count, before);
   // Boundaries that may not cut, or step over small pieces, alone can step back.
@@ -193,7 +199,8 @@ FOVEA_DEVICE_FN uint64_t total_costs(Block& block, const PlannerParams& params, 
   return sum;
 }
 
-/// One mask group of a plan. kSmall: its arrays, but those of lists, have room in shared memory.
+/// One mask group of a plan. kSmall: its arrays, but those of lists, have room in shared memory (PlannerParams::groups_bytes) and are taken
+/// before any of a list.
 template <bool kSmall, class Block, class Source>
 FOVEA_DEVICE_FN void write_schedule(Block& block, const PlannerParams& params, PlannerState& s, const Source& source, int32_t num_groups,
                                     int32_t mask_index, PlannerScratch scratch) {
@@ -208,6 +215,9 @@ FOVEA_DEVICE_FN void write_schedule(Block& block, const PlannerParams& params, P
   const int32_t used_configs = is_void ? 0 : s.used_configs;
   all.count = is_void ? 0 : num_groups;
   Cost* costs = scratch.template take<Cost, kSmall>(params.num_ranges_configs * (all.count + 1));
+  // Before the row tiles of lists, which take what shared memory is left.
+  const Boundaries boundaries{scratch.template take<RangePlace, kSmall>(params.num_workers + 1),
+                              scratch.template take<RangeCounts, kSmall>(params.num_workers + 1)};
   RowTiles tiles{};
   const uint64_t total = total_costs(block, params, s, mask.range, used_configs, all, costs, tiles, scratch);
 
@@ -225,7 +235,7 @@ FOVEA_DEVICE_FN void write_schedule(Block& block, const PlannerParams& params, P
     const Span slots =
         params.fixed_splits ? Span{used_slots, params.max_slots} : slots_of_config(params.max_slots, cost_before, cost, total);
     if (ranges) {
-      used_slots += write_ranges<kSmall>(block, params, s, all, costs, c, static_cast<Cost>(cost), slots, out, scratch);
+      used_slots += write_ranges<kSmall>(block, params, s, all, costs, c, static_cast<Cost>(cost), slots, out, boundaries);
       costs += used ? all.count + 1 : 0;
     } else {
       used_slots += write_list(block, params, all, tiles, c, cost, slots, out, scratch);

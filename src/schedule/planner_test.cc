@@ -3,6 +3,7 @@
 
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <cstring>
 
 #include "src/schedule/planner.h"
@@ -18,6 +19,8 @@ struct DevicePlanned : PlannedMemory {
   PlanStatus status;
 };
 
+constexpr std::ptrdiff_t kBehind = 1024;  // bytes behind shared memory that nobody writes
+
 /// As a launch would: every block by itself, last block first.
 void plan_by_program(const Problem& problem, const Choice& choice, const BatchView& batch, std::span<const KvRange> ranges,
                      std::uint64_t seed, const std::int32_t* num_requests, DevicePlanned& out) {
@@ -28,15 +31,19 @@ void plan_by_program(const Problem& problem, const Choice& choice, const BatchVi
   params.num_requests = num_requests;
   params.simple &= static_cast<std::int32_t>(seed / 2 % 2);  // both ways
   params.status = &out.status;
+  // None, just enough for plan_simple<true> and a little more, enough for all.
+  const std::int64_t shared_left = seed % 3 == 0 ? 0 : seed % 3 == 1 ? params.groups_bytes + 16 * (seed / 12 % 60) : 100000;
   const std::int64_t bytes = planner_scratch_bytes(out.capacity);
-  std::vector<std::uint8_t> scratch(static_cast<std::size_t>(bytes) + 16), shared(seed % 3 == 0 ? 0 : seed % 3 == 1 ? 2000 : 100000);
+  std::vector<std::uint8_t> scratch(static_cast<std::size_t>(bytes) + 16), shared(static_cast<std::size_t>(shared_left) + kBehind);
+  const auto behind = shared.end() - kBehind;
   const std::int32_t num_blocks = params.num_masks + static_cast<std::int32_t>(1 + seed % 3);
   for (std::int32_t index = num_blocks; index-- > 0;) {
     std::memset(scratch.data(), 0x5c, scratch.size());
     SerialBlock block(seed);
     PlannerState state;
     reset_state(block, state);
-    const PlannerScratch from{reinterpret_cast<char*>(shared.data()), static_cast<std::int32_t>(shared.size()),
+    std::fill(behind, shared.end(), std::uint8_t{0x3a});
+    const PlannerScratch from{reinterpret_cast<char*>(shared.data()), static_cast<std::int32_t>(shared_left),
                               reinterpret_cast<char*>(scratch.data()) + (16 - reinterpret_cast<std::uintptr_t>(scratch.data()) % 16) % 16};
     if (!params.simple) {
       plan_general(block, params, state, from, index, num_blocks);
@@ -45,6 +52,7 @@ void plan_by_program(const Problem& problem, const Choice& choice, const BatchVi
     } else {
       plan_simple<false>(block, params, state, from, index, num_blocks);
     }
+    ASSERT_EQ(std::count(behind, shared.end(), 0x3a), kBehind) << "seed " << seed << ": writes behind its shared memory";
   }
 }
 
@@ -105,6 +113,26 @@ bool requests_alone(const RandomCase& c) {
     alone &= c.batch.formats[i].row_indptr.empty() && c.problem.spec.formats[i].block_rows == 0;
   }
   return alone;
+}
+
+/// Row tiles of lists take shared memory while there is some; what ranges need of it, they leave, however little there is.
+TEST(Planner, ListsLeaveRangesTheirSharedMemory) {
+  std::int32_t with_ranges = 0;
+  for (std::uint64_t seed = 0; seed < 4000; ++seed) {
+    Random random(seed);
+    const RandomCase c = random_case(random);
+    if (!is_simple(c.batch.view(c.problem)) || c.choice.configs[0].form != PlanForm::ranges) {
+      continue;
+    }
+    for (std::uint64_t more = 0; more < 60; more += 3) {
+      PlanStatus status;
+      const std::uint64_t tight = 12 * more + 10;  // plan_simple<true>, with room for its arrays and 16 * more bytes
+      ASSERT_EQ(compare(c, c.batch, c.batch, {&c.range, 1}, tight, nullptr, status), "") << "seed " << seed << ", more " << more;
+      ASSERT_FALSE(HasFatalFailure()) << "seed " << seed << ", more " << more;
+    }
+    ++with_ranges;
+  }
+  EXPECT_GT(with_ranges, 30);
 }
 
 TEST(Planner, SeveralMasksInOneLaunch) {

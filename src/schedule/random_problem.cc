@@ -99,7 +99,7 @@ KernelConfig random_config(Random& random, std::int32_t tile_q, bool last) {
   config.cost = {.fixed = static_cast<std::uint32_t>(random.between(1, 40)),
                  .per_tile = static_cast<std::uint32_t>(random.between(1, 20)),
                  .per_partial = static_cast<std::uint32_t>(random.between(0, 40))};
-  config.cost.least_share = config.cost.fixed % 3 == 0 ? 5 * config.cost.fixed : 1;
+  config.cost.least_share = static_cast<std::uint32_t>(random.one_in(3) ? random.between(0, 200) : 1);
   return config;
 }
 
