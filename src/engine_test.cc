@@ -121,6 +121,18 @@ TEST(Engine, PlanBelongsToItsAttention) {
   a.run();
 }
 
+TEST(Engine, WhatWasMovedFromStaysUsable) {
+  Fixture f;
+  Attention attention = std::move(f.attention);
+  Engine engine = std::move(f.engine);
+  f.make_plan();
+  f.run();
+  EXPECT_NE(f.o[0], -7.0f);
+  EXPECT_EQ(f.engine.describe(), engine.describe());
+  Plan other = attention.new_plan();
+  EXPECT_GT(other.workspace_bytes(), 0);
+}
+
 TEST(Engine, RefusedPlanLeavesThePlanAsItWas) {
   Fixture f;
   f.make_plan();

@@ -99,6 +99,8 @@ class Attention;
 class Engine {
  public:
   explicit Engine(const EngineOptions& options = {});
+  Engine(const Engine&) = default;  // no moves: what was moved from stays usable, as a copy
+  Engine& operator=(const Engine&) = default;
 
   /// Once per model: checks the problem, chooses kernels, compiles what is missing, sizes every buffer. The only slow call.
   /// Throws InvalidArgument, Unsupported (with every kernel's refusal) or CompileFailed.
@@ -167,6 +169,8 @@ class Attention {
 
   struct Impl;
   explicit Attention(std::shared_ptr<Impl> impl) : impl_(std::move(impl)) {}
+  Attention(const Attention&) = default;  // no moves, as for Engine
+  Attention& operator=(const Attention&) = default;
   Impl* impl() const { return impl_.get(); }
 
  private:
