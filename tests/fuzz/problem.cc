@@ -68,6 +68,19 @@ void make_spec(Bytes& bytes, Problem& p) {
   p.options.max_workspace_bytes = bytes.below(4) != 3 ? -1 : std::int64_t{bytes.byte()} << bytes.below(16);
 }
 
+/// A position, or a step between positions. ALiBi multiplies distances: beyond 2^24, where f32 leaves integers out, its answer is rounding.
+std::int32_t bounded(const Problem& p, std::int32_t position, std::int32_t bound) {
+  return p.spec.variant.name == "alibi" ? std::clamp(position, -bound, bound) : position;
+}
+
+TensorView positions(Bytes& bytes, Problem& p, std::int32_t count) {
+  std::vector<std::int32_t> values = indices(bytes, count, 100);
+  for (std::int32_t& value : values) {
+    value = bounded(p, value, 1 << 20);
+  }
+  return p.memory.integers(values);
+}
+
 /// Tables of one format. `num_sets`: what its groups are counted by.
 KvTables make_tables(Bytes& bytes, Problem& p, const KvFormat& format, int num_requests, std::int32_t num_query_tokens, int num_pages) {
   KvTables tables;
@@ -118,8 +131,8 @@ KvTables make_tables(Bytes& bytes, Problem& p, const KvFormat& format, int num_r
     }
   }
   if (bytes.below(5) == 4) {
-    tables.kv_pos = p.memory.integers(indices(bytes, num_groups, 100));
-    tables.kv_pos_stride = bytes.or_anything(bytes.between(1, 3));
+    tables.kv_pos = positions(bytes, p, num_groups);
+    tables.kv_pos_stride = bounded(p, bytes.or_anything(bytes.between(1, 3)), 1 << 10);
   }
   return tables;
 }
@@ -267,7 +280,7 @@ Problem make_problem(Bytes& bytes) {
     p.batch.kv_len = p.memory.integers(indices(bytes, num_requests, 100));
   }
   if (bytes.below(4) == 3) {
-    p.batch.q_pos = p.memory.integers(indices(bytes, num_requests, 100));
+    p.batch.q_pos = positions(bytes, p, num_requests);
   }
   const int num_masks = bytes.below(4) == 3 ? 2 : 1;
   for (int m = 0; m < num_masks; ++m) {
